@@ -1,0 +1,169 @@
+//! The proxy's configuration: read from a file and flags, checked whole, then never wrong again.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{BackendAddress, BackendName, Policy, Zone};
+
+/// A validated configuration. Every value is in range and every reference resolves; see the
+/// reference in README.md for the keys, units and defaults.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where clients connect.
+    pub listen: Vec<Listen>,
+    /// This node's failure domain.
+    pub zone: Option<Zone>,
+    /// The apiservers: at least one, with unique names and addresses.
+    pub backends: Vec<BackendSpec>,
+    /// How to choose among them.
+    pub balance: Policy,
+    /// How to check them.
+    pub health_check: HealthCheck,
+    /// How to reach them.
+    pub connect: Connect,
+    /// Limits and timers of relayed connections.
+    pub connections: Connections,
+    /// Metrics, probes and status.
+    pub admin: Admin,
+    /// Data threads, 1 to 64.
+    pub threads: NonZeroUsize,
+    /// Logging.
+    pub log: Log,
+}
+
+/// An address to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// The address; port 0 lets the kernel choose.
+    pub address: SocketAddr,
+    /// From the defaults: skipped with a warning on a host without that address family.
+    pub optional: bool,
+}
+
+/// A configured apiserver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendSpec {
+    /// Unique name.
+    pub name: BackendName,
+    /// Unique address.
+    pub address: BackendAddress,
+    /// Failure domain.
+    pub zone: Option<Zone>,
+}
+
+/// What a probe asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CheckType {
+    /// TLS handshake and `GET path`; 200 is ready.
+    #[default]
+    Https,
+    /// TLS handshake only.
+    Tls,
+    /// TCP handshake only.
+    Tcp,
+}
+
+/// `healthCheck`: how backends are probed and judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// What is asked.
+    pub kind: CheckType,
+    /// The path of an `https` check; begins with `/`.
+    pub path: String,
+    /// Pace while all is well, 100 ms to 1 h.
+    pub interval: Duration,
+    /// Pace while a backend is suspect or changing state, 50 ms to `interval`.
+    pub fast_interval: Duration,
+    /// Longest wait for one probe, 50 ms to 60 s.
+    pub timeout: Duration,
+    /// Good answers in a row that make a backend ready, 1 to 100.
+    pub rise: NonZeroU32,
+    /// Bad answers in a row that make it dead or notReady, 1 to 100.
+    pub fall: NonZeroU32,
+    /// TLS of the probe; `None` for `tcp`.
+    pub tls: Option<ProbeTls>,
+}
+
+/// `healthCheck.tls`: whom the probe trusts and who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeTls {
+    /// PEM bundle of CAs; `None` only with `insecure_skip_verify`.
+    pub ca_file: Option<PathBuf>,
+    /// The name the server's certificate must carry, and SNI.
+    pub server_name: String,
+    /// Client certificate and key, PEM.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// Accept any certificate.
+    pub insecure_skip_verify: bool,
+}
+
+/// `connect`: reaching a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connect {
+    /// For all attempts of one client together, 10 ms to 60 s.
+    pub timeout: Duration,
+    /// When a second backend is tried in parallel; at most `timeout`.
+    pub hedge_after: Duration,
+}
+
+/// `connections`: limits and timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// Most client connections at a time, 1 to 1,000,000.
+    pub max: NonZeroUsize,
+    /// TCP keepalive idle time and interval of both legs, 1 s to 2 h.
+    pub keepalive: Duration,
+    /// `TCP_USER_TIMEOUT` of both legs, 100 ms to 1 h.
+    pub user_timeout: Duration,
+    /// How long streams may go on after SIGTERM, 0 s to 24 h.
+    pub drain_timeout: Duration,
+}
+
+/// `admin`: the read-only HTTP endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where it listens.
+    pub listen: SocketAddr,
+}
+
+/// `log`: what is written to standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Text or JSON lines.
+    pub format: LogFormat,
+    /// The least severe level that is written.
+    pub level: LogLevel,
+}
+
+/// The shape of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For collectors: one object a line.
+    Json,
+}
+
+/// The least severe level that is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LogLevel {
+    /// What needs a person.
+    Error,
+    /// What may need one.
+    Warn,
+    /// State changes and life cycle.
+    #[default]
+    Info,
+    /// Each connection and probe.
+    Debug,
+    /// Everything.
+    Trace,
+}

@@ -1,0 +1,13 @@
+//! What the proxy knows: backends, their states, and the immutable snapshot that all threads read.
+
+mod address;
+mod backend;
+mod snapshot;
+mod state;
+mod store;
+
+pub use address::{BackendAddress, Host, ParseAddressError};
+pub use backend::{Active, Backend, BackendName, CloseReason, ConnectOutcome, Counters, Direction};
+pub use snapshot::{Entry, Policy, Snapshot, Tier, Zone};
+pub use state::{Condition, Failure, Reason, State};
+pub use store::{Reader, Writer, store};

@@ -1,0 +1,202 @@
+//! A backend's identity and its counters, which outlive every snapshot.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use super::BackendAddress;
+
+/// The name of a backend in metrics, status and commands; its address unless configured.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BackendName(String);
+
+impl BackendName {
+    /// A name. It is validated where it is parsed: 1 to 253 printable characters, no blanks.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BackendName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Which way bytes flow: the `direction` label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client to the backend.
+    Up,
+    /// From the backend to the client.
+    Down,
+}
+
+impl Direction {
+    /// Both, in label order.
+    pub const ALL: [Self; 2] = [Self::Up, Self::Down];
+
+    /// The label value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
+macro_rules! labels {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl $name {
+            /// Every value, in label order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The label value.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+    };
+}
+
+labels! {
+    /// How an attempt to connect to a backend ended: `apiproxy_connections_total{result}`.
+    ConnectOutcome {
+        /// The connection carries a client.
+        Connected = "connected",
+        /// The backend refused it.
+        Refused = "refused",
+        /// No answer within `connect.timeout`.
+        Timeout = "timeout",
+        /// No route, or another network error.
+        Unreachable = "unreachable",
+        /// The backend's name has no address.
+        Unresolved = "unresolved",
+        /// This host had no socket, port or memory for it; says nothing of the backend.
+        Local = "local",
+        /// Connected, but a parallel attempt was faster.
+        Unused = "unused",
+    }
+}
+
+labels! {
+    /// Why a relayed connection ended: `apiproxy_connections_closed_total{reason}`.
+    CloseReason {
+        /// Both ends said FIN.
+        Finished = "finished",
+        /// The client reset it.
+        ClientReset = "clientReset",
+        /// The backend reset it.
+        BackendReset = "backendReset",
+        /// The client stopped acknowledging (`userTimeout` or keepalive).
+        ClientTimeout = "clientTimeout",
+        /// The backend stopped acknowledging (`userTimeout` or keepalive).
+        BackendTimeout = "backendTimeout",
+        /// One end was closed, the other stayed silent for a minute.
+        HalfClosed = "halfClosed",
+        /// We reset it, because the backend is dead.
+        BackendDead = "backendDead",
+        /// We closed it while shutting down.
+        Shutdown = "shutdown",
+        /// An error of this host.
+        Local = "local",
+    }
+}
+
+/// What a backend has carried, as relaxed atomics: written by data threads, read by `/metrics` and
+/// `/status`, and (`active` only) by the balancer.
+#[derive(Debug, Default)]
+pub struct Counters {
+    active: AtomicUsize,
+    connects: [AtomicU64; ConnectOutcome::ALL.len()],
+    closes: [AtomicU64; CloseReason::ALL.len()],
+    bytes: [AtomicU64; 2],
+}
+
+impl Counters {
+    /// Connections open now.
+    pub fn active(&self) -> usize {
+        self.active.load(Relaxed)
+    }
+
+    /// Counts an attempt to connect.
+    pub fn connect(&self, outcome: ConnectOutcome) {
+        self.connects[outcome as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Attempts so far that ended so.
+    pub fn connects(&self, outcome: ConnectOutcome) -> u64 {
+        self.connects[outcome as usize].load(Relaxed)
+    }
+
+    /// Counts the end of a connection.
+    pub fn close(&self, reason: CloseReason) {
+        self.closes[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Connections so far that ended so.
+    pub fn closes(&self, reason: CloseReason) -> u64 {
+        self.closes[reason as usize].load(Relaxed)
+    }
+
+    /// Counts relayed bytes.
+    pub fn relayed(&self, direction: Direction, bytes: u64) {
+        self.bytes[direction as usize].fetch_add(bytes, Relaxed);
+    }
+
+    /// Bytes relayed so far.
+    pub fn bytes(&self, direction: Direction) -> u64 {
+        self.bytes[direction as usize].load(Relaxed)
+    }
+}
+
+/// One apiserver. Shared by all snapshots it appears in; `Arc` identity is backend identity.
+#[derive(Debug)]
+pub struct Backend {
+    /// Unique among the backends.
+    pub name: BackendName,
+    /// As configured.
+    pub address: BackendAddress,
+    /// Failure domain, if configured.
+    pub zone: Option<super::Zone>,
+    /// What it has carried.
+    pub counters: Counters,
+}
+
+impl Backend {
+    /// A backend that has carried nothing yet.
+    pub fn new(name: BackendName, address: BackendAddress, zone: Option<super::Zone>) -> Self {
+        Self { name, address, zone, counters: Counters::default() }
+    }
+
+    /// Counts a connection as active until the guard is dropped.
+    pub fn occupy(self: &std::sync::Arc<Self>) -> Active {
+        self.counters.active.fetch_add(1, Relaxed);
+        Active(self.clone())
+    }
+}
+
+/// Counts one active connection of a backend for as long as it lives.
+#[derive(Debug)]
+pub struct Active(std::sync::Arc<Backend>);
+
+impl Active {
+    /// The backend that is occupied.
+    pub fn backend(&self) -> &std::sync::Arc<Backend> {
+        &self.0
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.counters.active.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,92 @@
+//! One consistent view of all backends: what the data path decides by.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Backend, Condition, State};
+
+/// A failure domain, such as a rack or an availability zone.
+pub type Zone = Arc<str>;
+
+/// How a backend is chosen among equals: `balance` in the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Policy {
+    /// The fewest connections of this node; ties are broken at random.
+    #[default]
+    LeastConnections,
+    /// One after another, from a random start.
+    RoundRobin,
+    /// Any.
+    Random,
+    /// The less loaded of two drawn at random.
+    PowerOfTwo,
+}
+
+/// How good a choice a backend is; better first. Lower tiers are used only when no better one has
+/// a backend left to try: never worse than no check at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tier {
+    /// Ready, in this node's zone (or no zones are configured).
+    Local,
+    /// Ready, elsewhere.
+    Remote,
+    /// Not probed yet.
+    Unproven,
+    /// Alive, but says no.
+    NotReady,
+    /// Taken out by an operator; still better than a dead one.
+    Drained,
+    /// Believed dead; tried all the same when there is nothing better.
+    Dead,
+}
+
+/// A backend in a snapshot.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Identity and counters.
+    pub backend: Arc<Backend>,
+    /// Where to connect: one for an IP address, what the resolver said for a name, possibly none.
+    pub addresses: Arc<[SocketAddr]>,
+    /// State and evidence.
+    pub condition: Condition,
+}
+
+/// Everything the data path needs to know, replaced as a whole.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Grows by one with every change.
+    pub generation: u64,
+    /// This node's own zone.
+    pub zone: Option<Zone>,
+    /// The balancing policy.
+    pub policy: Policy,
+    /// All backends, in the order of the configuration.
+    pub entries: Vec<Entry>,
+}
+
+impl Snapshot {
+    /// How good a choice this entry is for this node.
+    pub fn tier(&self, entry: &Entry) -> Tier {
+        match entry.condition.state {
+            State::Ready if self.zone.is_none() || entry.backend.zone == self.zone => Tier::Local,
+            State::Ready => Tier::Remote,
+            State::Unknown => Tier::Unproven,
+            State::NotReady => Tier::NotReady,
+            State::Drained => Tier::Drained,
+            State::Dead => Tier::Dead,
+        }
+    }
+
+    /// Is there a backend that takes connections without reservations?
+    pub fn usable(&self) -> bool {
+        self.entries.iter().any(|entry| entry.condition.state == State::Ready)
+    }
+
+    /// The entry of a backend, by identity.
+    pub fn entry(&self, backend: &Arc<Backend>) -> Option<&Entry> {
+        self.entries.iter().find(|entry| Arc::ptr_eq(&entry.backend, backend))
+    }
+}
