@@ -1,13 +1,94 @@
 //! The proxy's configuration: read from a file and flags, checked whole, then never wrong again.
 
+mod document;
+mod error;
+mod faults;
+mod file;
+mod overrides;
+mod read_error;
+mod reader;
+mod reference;
+mod shape;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod validate;
+
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{BackendAddress, BackendName, Policy, Zone};
+
+pub use document::{API_VERSION, Document};
+pub use error::ConfigError;
+pub use faults::{Fault, Faults, Place};
+pub use overrides::Overrides;
+pub use reference::{KeyDoc, reference, reference_markdown};
+
+/// The `kind` of the proxy's configuration.
+pub const KIND: &str = "ProxyConfiguration";
+
+/// The CA that verifies apiservers unless another one is given: kubeadm puts it there.
+pub const DEFAULT_CA_FILE: &str = "/etc/kubernetes/pki/ca.crt";
+
+/// Reads a configuration from a file and flags, or from flags alone.
+///
+/// # Errors
+///
+/// The file cannot be read, or file and flags together are no valid configuration.
+pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Config, ConfigError> {
+    match file {
+        Some(path) => {
+            let text = file::read_text(path)?;
+            let base = path.parent().unwrap_or(Path::new(""));
+            parse(&path.display().to_string(), &text, base, overrides)
+        }
+        None => {
+            finish(None, Faults::new("", ""), Path::new(""), overrides, Path::new(DEFAULT_CA_FILE))
+        }
+    }
+}
+
+/// Reads a configuration from the text of a file called `name`, and flags. Relative paths in the
+/// text start from `base`.
+///
+/// # Errors
+///
+/// The text and the flags together are no valid configuration.
+pub fn parse(
+    name: &str,
+    text: &str,
+    base: &Path,
+    overrides: &Overrides,
+) -> Result<Config, ConfigError> {
+    let (document, faults) = Document::parse(name, text)?;
+    let faults = document.expect_kind(KIND, faults)?;
+    finish(Some(&document), faults, base, overrides, Path::new(DEFAULT_CA_FILE))
+}
+
+fn finish(
+    document: Option<&Document>,
+    mut faults: Faults,
+    base: &Path,
+    overrides: &Overrides,
+    default_ca: &Path,
+) -> Result<Config, ConfigError> {
+    let raw = match document {
+        Some(document) => document.read(&mut faults),
+        None => Some(shape::Proxy::default()),
+    };
+    let Some(mut raw) = raw else {
+        return Err(ConfigError::Faults(faults));
+    };
+    overrides.apply(&mut raw);
+    let around = validate::Surroundings { document, overrides, base, default_ca };
+    let config = validate::config(raw, around, &mut faults);
+    if faults.is_empty() { Ok(config) } else { Err(ConfigError::Faults(faults)) }
+}
 
 /// A validated configuration. Every value is in range and every reference resolves; see the
 /// reference in README.md for the keys, units and defaults.
@@ -116,9 +197,11 @@ pub struct Connect {
 pub struct Connections {
     /// Most client connections at a time, 1 to 1,000,000.
     pub max: NonZeroUsize,
-    /// TCP keepalive idle time and interval of both legs, 1 s to 2 h.
+    /// Idle time before TCP keepalive probes on both legs, 1 s to 2 h.
     pub keepalive: Duration,
-    /// `TCP_USER_TIMEOUT` of both legs, 100 ms to 1 h.
+    /// How long sent bytes may stay unacknowledged by a backend, 100 ms to 1 h. Checked once a
+    /// second by `TCP_INFO` instead of `TCP_USER_TIMEOUT`: since Linux 5.11 the latter also cuts a
+    /// live peer that merely keeps its window closed, such as `kubectl logs | less`.
     pub user_timeout: Duration,
     /// How long streams may go on after SIGTERM, 0 s to 24 h.
     pub drain_timeout: Duration,

@@ -147,13 +147,18 @@ mod tests {
         for text in ["10.0.0.11:6443", "[2001:db8::1]:6443", "cp1.example.com:443", "cp1:1"] {
             assert_eq!(text.parse::<BackendAddress>().expect(text).to_string(), text);
         }
-        assert_eq!("CP1.Example.:6443".parse::<BackendAddress>().unwrap().to_string(), "cp1.example:6443");
+        assert_eq!(
+            "CP1.Example.:6443".parse::<BackendAddress>().unwrap().to_string(),
+            "cp1.example:6443"
+        );
     }
 
     #[test]
     fn names_what_is_wrong() {
         use ParseAddressError as E;
-        let cases: [(&str, fn(String) -> E); 12] = [
+
+        type Expected = fn(String) -> E;
+        let cases: [(&str, Expected); 12] = [
             ("10.0.0.11", E::MissingPort),
             ("[::1]", E::MissingPort),
             ("10.0.0.11:0", E::BadPort),

@@ -1,0 +1,177 @@
+//! Files and flags that are fine, and what they mean.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::*;
+use crate::config::{
+    Admin, CheckType, Connect, Connections, HealthCheck, Listen, Log, LogFormat, LogLevel, ProbeTls,
+};
+use crate::model::Policy;
+
+fn defaults(ca_file: Option<PathBuf>) -> (Vec<Listen>, HealthCheck, Connect, Connections, Admin) {
+    let listen = |text: &str| Listen { address: text.parse().unwrap(), optional: true };
+    let two = NonZeroU32::new(2).unwrap();
+    (
+        vec![listen("127.0.0.1:6443"), listen("[::1]:6443")],
+        HealthCheck {
+            kind: CheckType::Https,
+            path: "/readyz".to_owned(),
+            interval: Duration::from_secs(10),
+            fast_interval: Duration::from_millis(500),
+            timeout: Duration::from_secs(1),
+            rise: two,
+            fall: two,
+            tls: Some(ProbeTls {
+                insecure_skip_verify: ca_file.is_none(),
+                ca_file,
+                server_name: "kubernetes".to_owned(),
+                identity: None,
+            }),
+        },
+        Connect { timeout: Duration::from_secs(1), hedge_after: Duration::from_millis(200) },
+        Connections {
+            max: 16_384.try_into().unwrap(),
+            keepalive: Duration::from_secs(15),
+            user_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_mins(1),
+        },
+        Admin { listen: "127.0.0.1:10242".parse().unwrap() },
+    )
+}
+
+#[test]
+fn defaults_are_those_of_the_design() {
+    let config = flags(&minimal_flags()).unwrap();
+    let (listen, health_check, connect, connections, admin) = defaults(None);
+    assert_eq!(config.listen, listen);
+    assert_eq!(config.health_check, health_check);
+    assert_eq!(config.connect, connect);
+    assert_eq!(config.connections, connections);
+    assert_eq!(config.admin, admin);
+    assert_eq!(config.balance, Policy::LeastConnections);
+    assert_eq!(config.log, Log { format: LogFormat::Text, level: LogLevel::Info });
+    assert_eq!((config.threads.get(), config.zone), (1, None));
+    let names: Vec<_> = config.backends.iter().map(|b| b.name.as_str()).collect();
+    assert_eq!(names, ["a:6443", "b:6443"]);
+}
+
+#[test]
+fn the_sample_says_the_defaults() {
+    let folder = certificates();
+    let config = parse_in(folder.path(), SAMPLE, &Overrides::default()).unwrap();
+    let (mut listen, health_check, connect, connections, admin) =
+        defaults(Some(path(&folder, "ca.crt")));
+    for listen in &mut listen {
+        listen.optional = false;
+    }
+    assert_eq!(config.listen, listen);
+    assert_eq!(config.health_check, health_check);
+    assert_eq!(config.connect, connect);
+    assert_eq!(config.connections, connections);
+    assert_eq!(config.admin, admin);
+    assert_eq!(config.zone.as_deref(), Some("a"));
+    assert_eq!(config.backends[0].name.as_str(), "cp1");
+    assert_eq!(config.backends[0].zone.as_deref(), Some("a"));
+    assert_eq!(config.backends[1].name.as_str(), "cp2.example.com:6443");
+}
+
+#[test]
+fn a_byte_order_mark_is_no_fault() {
+    let folder = certificates();
+    let config = parse_in(folder.path(), &format!("\u{feff}{SAMPLE}"), &Overrides::default());
+    assert_eq!(config.unwrap().backends.len(), 2);
+}
+
+#[test]
+fn anchors_may_be_used() {
+    let text = format!(
+        "{HEAD}zone: &z a\nbackends: [{{address: 'a:1', zone: *z}}]\nhealthCheck: {{type: tcp}}\n"
+    );
+    assert_eq!(parse(&text).unwrap().backends[0].zone.as_deref(), Some("a"));
+}
+
+#[test]
+fn the_default_ca_is_used_when_it_exists() {
+    let folder = certificates();
+    let text = format!("{HEAD}backends: [address: 'a:1']\n");
+    let (document, faults) = Document::parse("x", &text).unwrap();
+    let ca = path(&folder, "ca.crt");
+    let config =
+        super::super::finish(Some(&document), faults, Path::new(""), &Overrides::default(), &ca);
+    assert_eq!(config.unwrap().health_check.tls.unwrap().ca_file, Some(ca));
+}
+
+#[test]
+fn a_client_certificate_is_read() {
+    let folder = certificates();
+    let text = SAMPLE.replace("certFile: , keyFile: ", "certFile: client.crt, keyFile: client.key");
+    let config = parse_in(folder.path(), &text, &Overrides::default()).unwrap();
+    let identity = (path(&folder, "client.crt"), path(&folder, "client.key"));
+    assert_eq!(config.health_check.tls.unwrap().identity, Some(identity));
+}
+
+#[test]
+fn tcp_checks_need_no_ca() {
+    let text = format!("{HEAD}backends: [address: 'a:1']\nhealthCheck: {{type: tcp}}\n");
+    assert_eq!(parse(&text).unwrap().health_check.tls, None);
+}
+
+#[test]
+fn a_default_pace_gives_way_to_a_shorter_one() {
+    let text = format!(
+        "{HEAD}backends: [address: 'a:1']\nhealthCheck: {{type: tcp, interval: 300ms}}\n\
+         connect: {{timeout: 100ms}}\n"
+    );
+    let config = parse(&text).unwrap();
+    assert_eq!(config.health_check.fast_interval, Duration::from_millis(300));
+    assert_eq!(config.connect.hedge_after, Duration::from_millis(100));
+}
+
+#[test]
+fn flags_replace_the_file() {
+    let folder = certificates();
+    let overrides = Overrides {
+        backends: vec!["x:1".to_owned()],
+        ca_file: Some(path(&folder, "client.crt")),
+        listen: vec!["0.0.0.0:7443".to_owned()],
+        zone: Some("b".to_owned()),
+        admin_listen: Some("127.0.0.1:0".to_owned()),
+        insecure_skip_verify: true,
+        log_level: Some(LogLevel::Trace),
+        log_format: Some(LogFormat::Json),
+        threads: Some(4),
+    };
+    let config = parse_in(folder.path(), SAMPLE, &overrides).unwrap();
+    assert_eq!(config.backends.len(), 1);
+    assert_eq!(config.backends[0].address.to_string(), "x:1");
+    assert_eq!(
+        config.listen,
+        [Listen { address: "0.0.0.0:7443".parse().unwrap(), optional: false }]
+    );
+    assert_eq!(config.zone.as_deref(), Some("b"));
+    assert_eq!(config.admin.listen.port(), 0);
+    assert_eq!(config.threads.get(), 4);
+    assert_eq!(config.log, Log { format: LogFormat::Json, level: LogLevel::Trace });
+    let tls = config.health_check.tls.unwrap();
+    assert_eq!(tls.ca_file, Some(path(&folder, "client.crt")));
+    assert!(tls.insecure_skip_verify);
+}
+
+#[test]
+fn backends_that_only_look_like_this_proxy_are_fine() {
+    for (listen, backend) in [
+        ("127.0.0.1:6443", "127.0.0.2:6443"),
+        ("127.0.0.1:6443", "127.0.0.1:6444"),
+        ("10.0.0.1:6443", "localhost:6443"),
+        ("0.0.0.0:6443", "10.0.0.1:6443"),
+        ("0.0.0.0:6443", "[::1]:6443"),
+    ] {
+        let overrides = Overrides {
+            listen: vec![listen.to_owned()],
+            backends: vec![backend.to_owned()],
+            ..minimal_flags()
+        };
+        flags(&overrides).expect(backend);
+    }
+}

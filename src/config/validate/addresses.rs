@@ -1,0 +1,212 @@
+//! Checks what listens, what is connected to, and that the two never meet.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::{Check, quoted};
+use crate::config::shape::{self, List};
+use crate::config::{Admin, BackendSpec, Listen};
+use crate::model::{BackendAddress, BackendName, Host, MAX_BACKENDS};
+
+const LISTEN_PORT: u16 = 6443;
+const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10_242);
+
+/// A value, and the path it was given at.
+type At<T> = (String, T);
+
+impl Check<'_, '_> {
+    pub(super) fn listen(&mut self, raw: Option<List<String>>) -> Vec<At<Listen>> {
+        let Some(raw) = raw else {
+            let local = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+            let listen = |ip| Listen { address: SocketAddr::new(ip, LISTEN_PORT), optional: true };
+            return local.map(|ip| ("listen".to_owned(), listen(ip))).to_vec();
+        };
+        if raw.is_empty() {
+            self.hinted("listen", "no address to listen on", "leave `listen` out for the default");
+        }
+        let mut list = Vec::<At<Listen>>::new();
+        for (index, text) in raw.into_iter().enumerate() {
+            let at = format!("listen[{index}]");
+            let Some(text) = self.item(&at, text) else {
+                continue;
+            };
+            let Some(address) = self.socket_address(&at, &text) else {
+                continue;
+            };
+            if address.port() != 0 && list.iter().any(|(_, other)| other.address == address) {
+                self.hinted(&at, format!("{address} is listed twice"), "remove one of them");
+            } else {
+                list.push((at, Listen { address, optional: false }));
+            }
+        }
+        list
+    }
+
+    pub(super) fn admin(&mut self, raw: shape::Admin) -> Admin {
+        let listen = raw.listen.and_then(|text| self.socket_address("admin.listen", &text));
+        Admin { listen: listen.unwrap_or(ADMIN) }
+    }
+
+    pub(super) fn backends(&mut self, raw: Option<List<shape::Backend>>) -> Vec<At<BackendSpec>> {
+        let raw = raw.unwrap_or_default();
+        let empty = |node: &crate::config::tree::Node| node.item(0).is_none();
+        let given = self.around.document.and_then(|document| document.node("backends"));
+        if raw.is_empty() && given.is_none_or(|node| node.is_collection() && empty(node)) {
+            let hint = "name each apiserver: `--backend HOST:PORT`, or `- address: HOST:PORT` under \
+                        `backends:`";
+            self.hinted("backends", "there are no backends", hint);
+        }
+        if raw.len() > MAX_BACKENDS {
+            let message = format!("{} backends are more than {MAX_BACKENDS}", raw.len());
+            let hint = "name the apiservers themselves, not the nodes";
+            self.hinted("backends", &message, hint);
+        }
+        let mut list = Vec::<At<BackendSpec>>::new();
+        let mut seen = Seen::default();
+        for (index, backend) in raw.into_iter().enumerate() {
+            let at = format!("backends[{index}]");
+            let Some(backend) = self.item(&at, backend) else {
+                continue;
+            };
+            let name_at = if backend.name.is_some() { "name" } else { "address" };
+            let name_at = format!("{at}.{name_at}");
+            let zone = self.zone(&format!("{at}.zone"), backend.zone);
+            let given_name = backend.name.filter(|name| self.is_label(&name_at, name));
+            let address = self.backend_address(&at, backend.address);
+            let name = given_name.or(address.as_ref().map(ToString::to_string));
+            if let Some(address) = &address
+                && let Some(first) = seen.addresses.insert(address.clone(), index)
+            {
+                let message = format!("{address} is also the address of backends[{first}]");
+                self.hinted(&format!("{at}.address"), message, "remove one of them");
+                continue;
+            }
+            if let Some(name) = &name
+                && let Some(first) = seen.names.insert(name.clone(), index)
+            {
+                let message = format!("{} is also the name of backends[{first}]", quoted(name));
+                self.hinted(&name_at, message, "give each backend a name of its own");
+            }
+            if let (Some(name), Some(address)) = (name, address) {
+                let name = BackendName::new(name);
+                list.push((format!("{at}.address"), BackendSpec { name, address, zone }));
+            }
+        }
+        list
+    }
+
+    /// Refuses two sockets that would need the same port.
+    pub(super) fn no_conflicts(&mut self, listen: &[At<Listen>], admin: SocketAddr) {
+        let overlap =
+            |ip: IpAddr| ip == admin.ip() || ip.is_unspecified() || admin.ip().is_unspecified();
+        let mut clash = listen.iter().filter(|(_, l)| {
+            admin.port() != 0 && l.address.port() == admin.port() && overlap(l.address.ip())
+        });
+        if let Some((at, taken)) = clash.next() {
+            let at = if self.is_given("admin.listen") { "admin.listen" } else { at };
+            let message = format!("{} is to serve both clients and `admin`", taken.address);
+            self.hinted(at, message, "give `admin.listen` another port");
+        }
+    }
+
+    /// Refuses backends that are this very proxy.
+    pub(super) fn no_loops(
+        &mut self,
+        listen: &[At<Listen>],
+        admin: SocketAddr,
+        backends: &[At<BackendSpec>],
+    ) {
+        for (at, backend) in backends {
+            if let Some((_, own)) = listen.iter().find(|(_, l)| meets(l.address, &backend.address))
+            {
+                let message = format!(
+                    "{} is this proxy itself, which listens on {}",
+                    backend.address, own.address
+                );
+                self.hinted(at, message, "name the apiserver's own address, or change `listen`");
+            } else if meets(admin, &backend.address) {
+                let message = format!("{} is where `admin` listens", backend.address);
+                self.hinted(at, message, "name the apiserver's own address");
+            }
+        }
+    }
+
+    fn backend_address(&mut self, at: &str, raw: Option<String>) -> Option<BackendAddress> {
+        let path = format!("{at}.address");
+        let Some(text) = raw else {
+            // An unknown key has its own fault: most likely it is a misspelt `address`.
+            let known = ["address", "name", "zone"];
+            let misspelt = self.around.document.is_some_and(|d| d.has_other_keys(at, &known));
+            if !misspelt && !self.is_given(&path) {
+                self.hinted(at, "it has no address", "add `address: HOST:PORT`");
+            }
+            return None;
+        };
+        let plain = text.chars().all(|c| c.is_ascii_graphic());
+        match text.parse() {
+            Ok(address) => return Some(address),
+            Err(error) if plain && text.len() <= 300 => self.fault(&path, format!("{error}")),
+            Err(_) => {
+                self.hinted(&path, format!("{} is no address", quoted(&text)), "write HOST:PORT");
+            }
+        }
+        None
+    }
+
+    /// An item of a list, unless it is empty, which is a fault, or was refused, which was one.
+    fn item<T>(&mut self, at: &str, item: Option<T>) -> Option<T> {
+        if item.is_none() && !self.is_given(at) {
+            self.hinted(at, "this item is empty", "fill it in, or remove it");
+        }
+        item
+    }
+
+    fn socket_address(&mut self, at: &str, text: &str) -> Option<SocketAddr> {
+        if let Ok(address) = text.parse() {
+            return Some(address);
+        }
+        let hint = match text.parse::<IpAddr>() {
+            Ok(IpAddr::V4(ip)) => format!("add a port: {ip}:{LISTEN_PORT}"),
+            Ok(IpAddr::V6(ip)) => format!("add brackets and a port: \"[{ip}]:{LISTEN_PORT}\""),
+            Err(_) => match text.strip_prefix("localhost:").or(text.strip_prefix(':')) {
+                Some(port) if port.parse::<u16>().is_ok() => {
+                    let ip = if text.starts_with(':') { "0.0.0.0" } else { "127.0.0.1" };
+                    format!("write {ip}:{port}")
+                }
+                _ => "write IP:PORT, such as 127.0.0.1:6443 or \"[::1]:6443\"".to_owned(),
+            },
+        };
+        self.hinted(at, format!("{} is not an IP address and port", quoted(text)), hint);
+        None
+    }
+}
+
+/// What earlier backends have taken.
+#[derive(Default)]
+struct Seen {
+    names: HashMap<String, usize>,
+    addresses: HashMap<BackendAddress, usize>,
+}
+
+/// Would a connection to `backend` reach what listens on `listen`? A name other than `localhost`
+/// is not resolved here, and which addresses a host has is not known; so only what is certain.
+fn meets(listen: SocketAddr, backend: &BackendAddress) -> bool {
+    if listen.port() != backend.port() {
+        return false;
+    }
+    let listen = listen.ip().to_canonical();
+    match backend.host() {
+        Host::Ip(ip) => {
+            let ip = ip.to_canonical();
+            ip == listen || (listen.is_unspecified() && ip.is_loopback() && reaches(listen, ip))
+        }
+        Host::Name(name) => {
+            name == "localhost" && (listen.is_loopback() || listen.is_unspecified())
+        }
+    }
+}
+
+/// `[::]` may take IPv4 as well; `0.0.0.0` never takes IPv6.
+fn reaches(wildcard: IpAddr, ip: IpAddr) -> bool {
+    wildcard.is_ipv6() || ip.is_ipv4()
+}

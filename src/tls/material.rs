@@ -1,0 +1,127 @@
+//! Certificates and keys from files, and whether the files have changed since.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls::pki_types::pem::{Error as PemError, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// Where trust and identity are read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// PEM bundle of CAs; `None` accepts any certificate.
+    pub ca: Option<PathBuf>,
+    /// Client certificate chain and key, PEM.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// Why files are no good as trust or identity.
+#[derive(Debug, thiserror::Error)]
+pub enum MaterialError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file holds nothing of the kind that is wanted.
+    #[error("{path} holds no {wanted} in PEM form")]
+    Empty {
+        /// Which file.
+        path: PathBuf,
+        /// `certificate` or `private key`.
+        wanted: &'static str,
+    },
+    /// The file holds broken PEM or a certificate that cannot be used.
+    #[error("{path} is not usable: {detail}")]
+    Broken {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        detail: String,
+    },
+}
+
+/// Trust and identity, as read.
+#[derive(Debug)]
+pub struct Material {
+    /// The CAs; `None` accepts any certificate.
+    pub roots: Option<Arc<RootCertStore>>,
+    /// Client certificate chain and key.
+    pub identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+}
+
+/// What changes when one of the files is rewritten, replaced, removed or made again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamps(Vec<Stamp>);
+
+/// Device, inode, size and time of change of a file; `None` while there is none.
+type Stamp = Option<(u64, u64, u64, i64, i64)>;
+
+impl Material {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// A file is missing, unreadable, or holds no usable PEM.
+    pub fn read(paths: &Paths) -> Result<Self, MaterialError> {
+        let roots = paths.ca.as_deref().map(read_roots).transpose()?;
+        let identity = match &paths.identity {
+            Some((chain, key)) => Some((certificates(chain)?, private_key(key)?)),
+            None => None,
+        };
+        Ok(Self { roots: roots.map(Arc::new), identity })
+    }
+}
+
+impl Stamps {
+    /// The stamps of the files as they are now. Take them before reading: a change while reading
+    /// is then seen as a change afterwards.
+    pub fn of(paths: &Paths) -> Self {
+        let identity = paths.identity.iter().flat_map(|(chain, key)| [chain, key]);
+        let stamp =
+            |meta: Metadata| (meta.dev(), meta.ino(), meta.size(), meta.ctime(), meta.ctime_nsec());
+        let files = paths.ca.iter().chain(identity);
+        Self(files.map(|path| std::fs::metadata(path).ok().map(stamp)).collect())
+    }
+}
+
+fn pem_error(path: &Path, wanted: &'static str, error: PemError) -> MaterialError {
+    let path = path.to_owned();
+    match error {
+        PemError::Io(source) => MaterialError::Read { path, source },
+        PemError::NoItemsFound => MaterialError::Empty { path, wanted },
+        other => MaterialError::Broken { path, detail: other.to_string() },
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, MaterialError> {
+    let wanted = "certificate";
+    let found = CertificateDer::pem_file_iter(path)
+        .map_err(|error| pem_error(path, wanted, error))?
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| pem_error(path, wanted, error))?;
+    if found.is_empty() {
+        return Err(MaterialError::Empty { path: path.to_owned(), wanted });
+    }
+    Ok(found)
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, MaterialError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| pem_error(path, "private key", error))
+}
+
+fn read_roots(path: &Path) -> Result<RootCertStore, MaterialError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|error| MaterialError::Broken {
+            path: path.to_owned(),
+            detail: error.to_string(),
+        })?;
+    }
+    Ok(roots)
+}
