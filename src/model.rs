@@ -2,12 +2,14 @@
 
 mod address;
 mod backend;
+mod hint;
 mod snapshot;
 mod state;
 mod store;
 
 pub use address::{BackendAddress, Host, ParseAddressError};
 pub use backend::{Active, Backend, BackendName, CloseReason, ConnectOutcome, Counters, Direction};
-pub use snapshot::{Entry, Policy, Snapshot, Tier, Zone};
+pub use hint::{Doubt, Hint, Hints};
+pub use snapshot::{Entry, MAX_BACKENDS, Policy, Snapshot, Tier, Zone};
 pub use state::{Condition, Failure, Reason, State};
 pub use store::{Reader, Writer, store};

@@ -82,8 +82,8 @@ labels! {
         Unresolved = "unresolved",
         /// This host had no socket, port or memory for it; says nothing of the backend.
         Local = "local",
-        /// Connected, but a parallel attempt was faster.
-        Unused = "unused",
+        /// Given up because a parallel attempt was faster, or the client went away.
+        Abandoned = "abandoned",
     }
 }
 

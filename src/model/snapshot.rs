@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Backend, Condition, State};
 
+/// The most backends a snapshot may have: a set of them fits a register. Kubernetes clusters have
+/// one to nine apiservers.
+pub const MAX_BACKENDS: usize = 64;
+
 /// A failure domain, such as a rack or an availability zone.
 pub type Zone = Arc<str>;
 
@@ -33,6 +37,8 @@ pub enum Tier {
     Local,
     /// Ready, elsewhere.
     Remote,
+    /// Ready so far, but something makes us doubt it: settled within a probe or two.
+    Suspect,
     /// Not probed yet.
     Unproven,
     /// Alive, but says no.
@@ -71,6 +77,7 @@ impl Snapshot {
     /// How good a choice this entry is for this node.
     pub fn tier(&self, entry: &Entry) -> Tier {
         match entry.condition.state {
+            State::Ready if entry.condition.suspect => Tier::Suspect,
             State::Ready if self.zone.is_none() || entry.backend.zone == self.zone => Tier::Local,
             State::Ready => Tier::Remote,
             State::Unknown => Tier::Unproven,

@@ -140,7 +140,8 @@ pub struct Condition {
     /// Connections are reset only from here on: later than `since` when a recent mass reset of the
     /// same backend doubles the evidence asked for. `None` unless the state is `dead`.
     pub reset_from: Option<Instant>,
-    /// Fresh doubt by the data path; probes run at `fastInterval` until it is settled.
+    /// Doubt by the data path or a failed probe; probes run at `fastInterval` until it is settled,
+    /// and new connections prefer other backends.
     pub suspect: bool,
     /// When the backend last came back from `dead` or `notReady`; its share then grows over the
     /// slow-start time. `None` after our own start.
