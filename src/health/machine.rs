@@ -1,0 +1,231 @@
+//! The health of one backend as a pure state machine: observations and the clock in, a condition out.
+
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+use crate::model::{Condition, Failure, Reason, State};
+
+/// How long a mass reset is remembered: within it, a further one of the same backend needs twice
+/// the evidence, so that flapping cannot set off a storm of reconnects (kubernetes#65954).
+pub const RESET_MEMORY: Duration = Duration::from_mins(5);
+
+/// The pace for a backend when no backend is ready. New connections try them all anyway.
+const NONE_READY_PACE: Duration = Duration::from_secs(1);
+
+/// A bad backend is probed at `fastInterval` first and then less and less often, at this fraction
+/// of the time it has been bad: a server that is being repaired is not greeted by a whole fleet.
+const BACK_OFF_FRACTION: u32 = 8;
+
+/// A backend that carries none of this node's connections is probed this much less often.
+const IDLE_PACE: u32 = 3;
+
+/// What judges observations: part of `healthCheck`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Good answers in a row that make a backend ready.
+    pub rise: NonZeroU32,
+    /// Bad answers in a row that take it out.
+    pub fall: NonZeroU32,
+    /// Pace while all is well.
+    pub interval: Duration,
+    /// Pace while in doubt.
+    pub fast_interval: Duration,
+}
+
+/// What a probe learned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It takes requests, perhaps with something to mend.
+    Ready {
+        /// What to mend.
+        warning: Option<Reason>,
+    },
+    /// It is alive and says no.
+    NotReady(Reason),
+    /// It does not answer as a healthy server does.
+    Dead(Failure, Reason),
+}
+
+/// A verdict and when its probe began. A probe that failed for a reason of our own is no observation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// When the probe began.
+    pub started: Instant,
+    /// When it ended; not before `started`.
+    pub ended: Instant,
+    /// What it learned.
+    pub verdict: Verdict,
+}
+
+/// Lengths of the current runs of like observations.
+#[derive(Clone, Copy, Debug, Default)]
+struct Runs {
+    good: u32,
+    bad: u32,
+    alive: u32,
+    silent: u32,
+    /// When the first probe of the silent run began.
+    silent_since: Option<Instant>,
+}
+
+impl Runs {
+    fn count(&mut self, observation: &Observation) {
+        match observation.verdict {
+            Verdict::Ready { .. } => {
+                *self = Self { good: self.good + 1, alive: self.alive + 1, ..Self::default() };
+            }
+            Verdict::NotReady(_) => {
+                *self = Self { bad: self.bad + 1, alive: self.alive + 1, ..Self::default() };
+            }
+            Verdict::Dead(..) => {
+                *self = Self {
+                    bad: self.bad + 1,
+                    silent: self.silent + 1,
+                    silent_since: self.silent_since.or(Some(observation.started)),
+                    ..Self::default()
+                };
+            }
+        }
+    }
+}
+
+/// The health of one backend.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    rules: Rules,
+    condition: Condition,
+    runs: Runs,
+    /// The start of the newest probe that counted: older ones that end later are stale.
+    newest: Option<Instant>,
+    /// Evidence of doubt newer than this is not settled yet.
+    doubted: Option<Instant>,
+    last_reset: Option<Instant>,
+}
+
+impl Machine {
+    /// A backend that has not been probed.
+    pub fn new(rules: Rules, now: Instant) -> Self {
+        Self {
+            rules,
+            condition: Condition::unknown(now),
+            runs: Runs::default(),
+            newest: None,
+            doubted: None,
+            last_reset: None,
+        }
+    }
+
+    /// The state in force and the evidence for it.
+    pub fn condition(&self) -> &Condition {
+        &self.condition
+    }
+
+    /// Takes in what a probe learned. Observations of overlapping probes may come in any order: one
+    /// that began before the newest that counted is stale and changes nothing.
+    pub fn observe(&mut self, observation: &Observation) {
+        if self.newest.is_some_and(|newest| observation.started < newest) {
+            return;
+        }
+        self.newest = Some(observation.started);
+        self.runs.count(observation);
+        let alive = !matches!(observation.verdict, Verdict::Dead(..));
+        if alive && self.doubted.is_some_and(|since| observation.started >= since) {
+            self.doubted = None;
+        }
+        if let Some(next) = self.next_state(&observation.verdict) {
+            self.enter(next, observation.ended);
+            self.doubted = None;
+        }
+        let failing = self.condition.state == State::Ready && self.runs.bad > 0;
+        self.condition.suspect = failing || self.doubted.is_some();
+        let (reason, warning) = match &observation.verdict {
+            Verdict::Ready { warning } => (Reason::new("ok", "answers its check"), warning.clone()),
+            Verdict::NotReady(reason) | Verdict::Dead(_, reason) => (reason.clone(), None),
+        };
+        self.condition.reason = reason;
+        self.condition.warning = warning;
+    }
+
+    /// The data path doubts the backend because of something that began at `since`. Returns whether
+    /// the doubt is news: no probe that began later has heard from the backend.
+    pub fn doubt(&mut self, since: Instant) -> bool {
+        let settled = self.runs.alive > 0 && self.newest.is_some_and(|newest| newest >= since);
+        if settled || self.condition.state == State::Dead {
+            return false;
+        }
+        let news = self.doubted.is_none();
+        self.doubted = Some(self.doubted.map_or(since, |earlier| earlier.max(since)));
+        self.condition.suspect = true;
+        news
+    }
+
+    fn next_state(&self, verdict: &Verdict) -> Option<State> {
+        let (rise, fall) = (self.rules.rise.get(), self.rules.fall.get());
+        let runs = self.runs;
+        let next = match (self.condition.state, verdict) {
+            (State::Unknown, Verdict::Ready { .. }) => State::Ready,
+            (State::Unknown, Verdict::NotReady(_)) => State::NotReady,
+            (State::Unknown | State::Ready | State::NotReady, Verdict::Dead(..))
+                if runs.silent >= fall =>
+            {
+                State::Dead
+            }
+            (State::Ready, Verdict::NotReady(_) | Verdict::Dead(..)) if runs.bad >= fall => {
+                State::NotReady
+            }
+            (State::NotReady | State::Dead, Verdict::Ready { .. }) if runs.good >= rise => {
+                State::Ready
+            }
+            (State::Dead, Verdict::NotReady(_) | Verdict::Ready { .. }) if runs.alive >= rise => {
+                State::NotReady
+            }
+            _ => return None,
+        };
+        Some(next)
+    }
+
+    fn enter(&mut self, next: State, now: Instant) {
+        let previous = std::mem::replace(&mut self.condition.state, next);
+        self.condition.since = now;
+        self.condition.failing_since = None;
+        self.condition.reset_from = None;
+        if next == State::Ready {
+            self.condition.recovered_at = (previous != State::Unknown).then_some(now);
+        }
+        if next == State::Dead {
+            let failing_since = self.runs.silent_since.unwrap_or(now);
+            let evidence = now.saturating_duration_since(failing_since);
+            let again = self.last_reset.is_some_and(|at| now < at + RESET_MEMORY);
+            self.condition.failing_since = Some(failing_since);
+            self.condition.reset_from = Some(if again { now + evidence } else { now });
+            self.last_reset = Some(now);
+        }
+    }
+
+    /// How long to wait from one probe's start to the next one's, before jitter.
+    ///
+    /// `idle`: the backend carries none of this node's connections. `none_ready`: no backend of the
+    /// node is ready.
+    pub fn pace(&self, now: Instant, idle: bool, none_ready: bool) -> Duration {
+        let Rules { interval, fast_interval, .. } = self.rules;
+        let changing = match self.condition.state {
+            State::Unknown => true,
+            // A failing ready one is suspect.
+            State::Ready | State::Drained => false,
+            State::NotReady => self.runs.good > 0 || self.runs.silent > 0,
+            State::Dead => self.runs.alive > 0,
+        };
+        if self.condition.suspect || changing {
+            return fast_interval;
+        }
+        if self.condition.state == State::Ready || self.condition.state == State::Drained {
+            return if idle { interval * IDLE_PACE } else { interval };
+        }
+        let bad_for = now.saturating_duration_since(self.condition.since);
+        let pace = (bad_for / BACK_OFF_FRACTION).clamp(fast_interval, interval);
+        if none_ready { pace.min(NONE_READY_PACE.max(fast_interval)) } else { pace }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,252 @@
+//! The machine against the words of the design, by example and by the thousand.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn rules() -> Rules {
+    Rules {
+        rise: NonZeroU32::new(2).unwrap(),
+        fall: NonZeroU32::new(2).unwrap(),
+        interval: Duration::from_secs(10),
+        fast_interval: Duration::from_millis(500),
+    }
+}
+
+fn ready() -> Verdict {
+    Verdict::Ready { warning: None }
+}
+
+fn not_ready() -> Verdict {
+    Verdict::NotReady(Reason::new("status500", "500"))
+}
+
+fn dead() -> Verdict {
+    Verdict::Dead(Failure::Timeout, Reason::new("timeout", "no answer"))
+}
+
+/// A machine with a clock that steps.
+struct Bench {
+    machine: Machine,
+    start: Instant,
+    now: Instant,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let start = Instant::now();
+        Self { machine: Machine::new(rules(), start), start, now: start }
+    }
+
+    /// Observes a probe that began half a second after the last one and took 100 ms.
+    fn see(&mut self, verdict: Verdict) -> State {
+        self.now += Duration::from_millis(500);
+        let ended = self.now + Duration::from_millis(100);
+        self.machine.observe(&Observation { started: self.now, ended, verdict });
+        self.state()
+    }
+
+    fn state(&self) -> State {
+        self.machine.condition().state
+    }
+
+    fn pace(&self) -> Duration {
+        self.machine.pace(self.now, false, false)
+    }
+}
+
+#[test]
+fn the_first_good_answer_makes_it_ready_without_slow_start() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.see(ready()), State::Ready);
+    assert_eq!(bench.machine.condition().recovered_at, None);
+    assert_eq!(bench.pace(), rules().interval);
+}
+
+#[test]
+fn one_bad_answer_is_doubt_two_are_a_verdict() {
+    let mut bench = Bench::new();
+    bench.see(ready());
+    let first_failed = bench.now + Duration::from_millis(500);
+    assert_eq!(bench.see(dead()), State::Ready);
+    assert!(bench.machine.condition().suspect);
+    assert_eq!(bench.pace(), rules().fast_interval);
+    assert_eq!(bench.see(dead()), State::Dead);
+    let condition = bench.machine.condition();
+    assert_eq!(condition.failing_since, Some(first_failed));
+    assert_eq!(condition.reset_from, Some(condition.since));
+}
+
+#[test]
+fn an_explicit_no_is_not_ready_and_never_dead() {
+    let mut bench = Bench::new();
+    bench.see(ready());
+    assert_eq!(bench.see(not_ready()), State::Ready);
+    for _ in 0..100 {
+        assert_eq!(bench.see(not_ready()), State::NotReady);
+    }
+    assert_eq!(bench.machine.condition().failing_since, None);
+    assert_eq!(bench.see(dead()), State::NotReady);
+    assert_eq!(bench.see(dead()), State::Dead);
+}
+
+#[test]
+fn it_recovers_after_rise_and_remembers_when() {
+    let mut bench = Bench::new();
+    for verdict in [ready(), dead(), dead(), ready()] {
+        bench.see(verdict);
+    }
+    assert_eq!(bench.state(), State::Dead);
+    assert_eq!(bench.see(ready()), State::Ready);
+    let recovered_at = bench.machine.condition().recovered_at;
+    assert_eq!(recovered_at, Some(bench.now + Duration::from_millis(100)));
+}
+
+#[test]
+fn a_dead_one_that_says_no_is_alive_again() {
+    let mut bench = Bench::new();
+    for verdict in [dead(), dead(), not_ready()] {
+        bench.see(verdict);
+    }
+    assert_eq!(bench.state(), State::Dead);
+    assert_eq!(bench.see(not_ready()), State::NotReady);
+}
+
+#[test]
+fn stale_answers_of_overlapping_probes_change_nothing() {
+    let mut bench = Bench::new();
+    bench.see(ready());
+    let early = bench.now + Duration::from_millis(100);
+    bench.see(ready());
+    for _ in 0..5 {
+        let ended = early + Duration::from_secs(1);
+        bench.machine.observe(&Observation { started: early, ended, verdict: dead() });
+    }
+    assert_eq!(bench.state(), State::Ready);
+    assert!(!bench.machine.condition().suspect);
+}
+
+#[test]
+fn doubt_hurries_probes_and_never_condemns() {
+    let mut bench = Bench::new();
+    bench.see(ready());
+    let since = bench.now + Duration::from_millis(50);
+    assert!(bench.machine.doubt(since));
+    assert!(!bench.machine.doubt(since), "known already");
+    assert_eq!(bench.pace(), rules().fast_interval);
+    for _ in 0..1000 {
+        bench.machine.doubt(since);
+    }
+    assert_eq!(bench.state(), State::Ready);
+    bench.see(ready());
+    assert!(!bench.machine.condition().suspect, "settled by a probe that began later");
+    assert!(!bench.machine.doubt(since), "older than a good probe");
+}
+
+#[test]
+fn a_second_reset_within_minutes_needs_twice_the_evidence() {
+    let mut bench = Bench::new();
+    for verdict in [ready(), dead(), dead(), ready(), ready(), dead(), dead()] {
+        bench.see(verdict);
+    }
+    let condition = bench.machine.condition().clone();
+    let evidence = condition.since - condition.failing_since.unwrap();
+    assert_eq!(condition.reset_from, Some(condition.since + evidence));
+    bench.see(ready());
+    bench.see(ready());
+    bench.now += RESET_MEMORY;
+    bench.see(dead());
+    bench.see(dead());
+    let condition = bench.machine.condition();
+    assert_eq!(condition.reset_from, Some(condition.since), "long ago");
+}
+
+#[test]
+fn paces_follow_the_need() {
+    let mut bench = Bench::new();
+    bench.see(ready());
+    assert_eq!(bench.machine.pace(bench.now, true, false), rules().interval * 3);
+    bench.see(dead());
+    bench.see(dead());
+    let at = |seconds, none_ready| {
+        let now = bench.now + Duration::from_secs(seconds);
+        bench.machine.pace(now, false, none_ready).as_millis()
+    };
+    assert_eq!(at(0, false), 500);
+    assert!((3900..4100).contains(&at(32, false)));
+    assert_eq!(at(3600, false), 10_000);
+    assert_eq!(at(3600, true), 1000);
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Ready,
+    NotReady,
+    Dead,
+    Doubt,
+    Stale,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        Just(Step::Ready),
+        Just(Step::NotReady),
+        Just(Step::Dead),
+        Just(Step::Doubt),
+        Just(Step::Stale),
+    ]
+}
+
+proptest! {
+    /// The design as a plain function of the whole history, against the machine.
+    #[test]
+    fn agrees_with_a_plain_model(steps in proptest::collection::vec(step(), 0..60)) {
+        let mut bench = Bench::new();
+        let mut history = Vec::new();
+        let mut state = State::Unknown;
+        for step in steps {
+            match step {
+                Step::Ready => { history.push('r'); bench.see(ready()); }
+                Step::NotReady => { history.push('n'); bench.see(not_ready()); }
+                Step::Dead => { history.push('d'); bench.see(dead()); }
+                Step::Doubt => { bench.machine.doubt(bench.now); continue; }
+                Step::Stale => {
+                    if !history.is_empty() {
+                        let started = bench.now.checked_sub(Duration::from_millis(1)).unwrap();
+                        let observation = Observation { started, ended: bench.now, verdict: dead() };
+                        bench.machine.observe(&observation);
+                    }
+                    continue;
+                }
+            }
+            state = model(state, &history);
+            prop_assert_eq!(bench.state(), state, "after {:?}", history);
+            let condition = bench.machine.condition();
+            prop_assert_eq!(condition.failing_since.is_some(), state == State::Dead);
+            prop_assert_eq!(condition.reset_from.is_some(), state == State::Dead);
+            if let (Some(failing), Some(reset)) = (condition.failing_since, condition.reset_from) {
+                prop_assert!(failing <= condition.since && condition.since <= reset);
+            }
+            let pace = bench.pace();
+            prop_assert!(pace >= rules().fast_interval && pace <= rules().interval);
+            prop_assert!(bench.now >= bench.start);
+        }
+    }
+}
+
+/// What the last answers make of a state: nothing but the two last ones counts with rise = fall = 2.
+fn model(state: State, history: &[char]) -> State {
+    let last = history[history.len() - 1];
+    let before = history.len().checked_sub(2).map(|index| history[index]);
+    let twice =
+        |kinds: &str| kinds.contains(last) && before.is_some_and(|before| kinds.contains(before));
+    match state {
+        State::Unknown if last == 'r' => State::Ready,
+        State::Unknown if last == 'n' => State::NotReady,
+        _ if state != State::Dead && twice("d") => State::Dead,
+        State::Ready if twice("nd") => State::NotReady,
+        State::NotReady | State::Dead if twice("r") => State::Ready,
+        State::Dead if twice("rn") => State::NotReady,
+        _ => state,
+    }
+}

@@ -1,0 +1,179 @@
+//! Looks after one backend: decides when to probe, lets probes overlap while in doubt, and publishes
+//! its condition.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Duration, Instant, sleep_until};
+use tracing::{debug, info, warn};
+
+use super::machine::{Machine, Observation, Rules};
+use super::probe::{Probe, Report, Session};
+use crate::metrics::Metrics;
+use crate::model::{Backend, Condition, Hint, State, Writer};
+
+/// Paces are drawn from 90% to 110% of their value, so that the probes of a fleet that started
+/// together drift apart.
+const JITTER: f64 = 0.1;
+
+/// The most probes of one backend under way at a time: with overlap, `timeout` over `fastInterval`
+/// of them, but never a pile.
+const MOST_PROBES: usize = 8;
+
+pub(super) struct Supervisor {
+    backend: Arc<Backend>,
+    machine: Machine,
+    probe: Rc<Probe>,
+    session: Session,
+    writer: Rc<Writer>,
+    metrics: Metrics,
+    published: Condition,
+}
+
+/// A hint starts a probe at once, but not so soon after the last one: a backend that fails every
+/// client would otherwise be probed as often as clients come. The fast pace sees to it then.
+const HURRY: Duration = Duration::from_millis(100);
+
+/// A probe that has ended.
+struct Ended {
+    started: Instant,
+    at: Instant,
+    report: Report,
+}
+
+impl Supervisor {
+    pub(super) fn new(
+        backend: Arc<Backend>,
+        rules: Rules,
+        probe: Rc<Probe>,
+        writer: Rc<Writer>,
+        metrics: Metrics,
+    ) -> Self {
+        let machine = Machine::new(rules, Instant::now().into_std());
+        let published = machine.condition().clone();
+        Self { backend, machine, probe, session: Session::default(), writer, metrics, published }
+    }
+
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Hint>) {
+        let mut probes = JoinSet::new();
+        let mut changed = self.writer.reader().subscribe();
+        let mut last_start = self.launch(&mut probes);
+        let mut jitter = draw_jitter();
+        loop {
+            let due = last_start + self.pace().mul_f64(jitter);
+            tokio::select! {
+                () = sleep_until(due), if probes.len() < MOST_PROBES => {
+                    last_start = self.launch(&mut probes);
+                    jitter = draw_jitter();
+                }
+                Some(Ok(ended)) = probes.join_next() => self.take_in(&ended),
+                hint = inbox.recv() => match hint {
+                    Some(hint) => {
+                        let rested = last_start.elapsed() >= HURRY;
+                        if self.is_news(&hint) && rested && probes.len() < MOST_PROBES {
+                            last_start = self.launch(&mut probes);
+                        }
+                    }
+                    None => return,
+                },
+                // The pace depends on whether any backend is ready.
+                result = changed.changed() => if result.is_err() { return },
+            }
+        }
+    }
+
+    fn pace(&self) -> Duration {
+        let idle = self.backend.counters.active() == 0;
+        let none_ready = !self.writer.reader().load().usable();
+        self.machine.pace(Instant::now().into_std(), idle, none_ready)
+    }
+
+    fn launch(&mut self, probes: &mut JoinSet<Ended>) -> Instant {
+        let started = Instant::now();
+        let snapshot = self.writer.reader().load().clone();
+        let addresses =
+            snapshot.entry(&self.backend).map(|entry| entry.addresses.clone()).unwrap_or_default();
+        let probe = self.probe.clone();
+        let attempt = probe.prepare(&mut self.session);
+        probes.spawn_local(async move {
+            let report = probe.run(&addresses, attempt).await;
+            Ended { started, at: Instant::now(), report }
+        });
+        started
+    }
+
+    fn take_in(&mut self, ended: &Ended) {
+        let name = self.backend.name.as_str();
+        let time = ended.at - ended.started;
+        let result = ended.report.result();
+        self.metrics.increment("apiproxy_probes_total", &[("backend", name), ("result", result)]);
+        debug!(backend = name, result, ?time, "a probe ended");
+        match &ended.report.verdict {
+            Ok(verdict) => {
+                self.metrics.observe("apiproxy_probe_seconds", name, time);
+                self.machine.observe(&Observation {
+                    started: ended.started.into_std(),
+                    ended: ended.at.into_std(),
+                    verdict: verdict.clone(),
+                });
+                self.publish();
+            }
+            // Says nothing about the backend, so that its state stays.
+            Err(error) => warn!(backend = name, %error, "this host cannot probe"),
+        }
+    }
+
+    /// Does the hint ask for a probe now?
+    fn is_news(&mut self, hint: &Hint) -> bool {
+        match hint {
+            Hint::Doubt { doubt, since, .. } => {
+                let news = self.machine.doubt(*since);
+                if news {
+                    let labels =
+                        [("backend", self.backend.name.as_str()), ("reason", doubt.as_str())];
+                    self.metrics.increment("apiproxy_suspicions_total", &labels);
+                    debug!(backend = %self.backend.name, reason = doubt.as_str(), "suspicious");
+                }
+                self.publish();
+                news
+            }
+            Hint::Connected { .. } => {
+                matches!(self.machine.condition().state, State::Dead | State::NotReady)
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        let condition = self.machine.condition();
+        if *condition == self.published {
+            return;
+        }
+        let (from, to) = (self.published.state, condition.state);
+        if from != to {
+            let (backend, reason) = (self.backend.name.as_str(), &condition.reason);
+            if to == State::Ready {
+                info!(backend, %from, %to, %reason, "backend state");
+            } else {
+                warn!(backend, %from, %to, %reason, "backend state");
+            }
+        }
+        if let Some(warning) = &condition.warning
+            && self.published.warning.as_ref() != Some(warning)
+        {
+            warn!(backend = %self.backend.name, %warning, "backend is ready, with a reservation");
+        }
+        self.published = condition.clone();
+        self.writer.update(|snapshot| {
+            let mut entries = snapshot.entries.iter_mut();
+            if let Some(entry) = entries.find(|e| Arc::ptr_eq(&e.backend, &self.backend)) {
+                entry.condition = self.published.clone();
+            }
+        });
+    }
+}
+
+fn draw_jitter() -> f64 {
+    1.0 - JITTER + 2.0 * JITTER * fastrand::f64()
+}

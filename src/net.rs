@@ -1,0 +1,144 @@
+//! Sockets as the proxy wants them: options, errors of our own, and how to end a connection.
+
+mod tcp_info;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+pub use tcp_info::{Unacknowledged, unacknowledged};
+
+/// Connections that wait for accept: more than a node's kubelet and pods open at once. The kernel
+/// caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// The interval between keepalive probes once the idle time is over, and how many may stay
+/// unanswered. With the default idle time of 15 s a silent peer is given up after 30 s.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// Binds and listens. `SO_REUSEADDR` lets a restart bind while old connections are in `TIME_WAIT`;
+/// an IPv6 wildcard serves IPv6 only, so that it can stand beside an IPv4 one.
+///
+/// # Errors
+/// What the kernel says: the address is in use, not on this host, or needs privileges.
+pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Connects without any option that would hold the process up; the caller bounds the time.
+///
+/// # Errors
+/// What the kernel says; see [`is_local`] for which of it is about this host.
+pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_nodelay(true)?;
+    socket.connect(address).await
+}
+
+/// Sets what both legs of a relayed connection have: no Nagle delay and keepalive.
+///
+/// # Errors
+/// The socket is already dead.
+pub fn tune(stream: &TcpStream, keepalive: Duration) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(keepalive)
+            .with_interval(KEEPALIVE_INTERVAL.min(keepalive))
+            .with_retries(KEEPALIVE_PROBES),
+    )
+}
+
+/// Makes the coming close of this socket an RST instead of a FIN.
+pub fn reset_on_close(stream: &TcpStream) {
+    // The only failure is a socket that is dead already, and then there is nobody to tell.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Takes the error that the kernel holds for this socket (`SO_ERROR`), if any.
+pub fn pending_error(stream: &TcpStream) -> Option<io::Error> {
+    stream.take_error().ok().flatten()
+}
+
+/// Is this an error of this host (descriptors, ports, memory, a local firewall), which says nothing
+/// about the peer?
+pub fn is_local(error: &io::Error) -> bool {
+    Errno::from_io_error(error).is_some_and(|errno| {
+        matches!(
+            errno,
+            Errno::MFILE
+                | Errno::NFILE
+                | Errno::NOBUFS
+                | Errno::NOMEM
+                | Errno::ADDRNOTAVAIL
+                | Errno::ADDRINUSE
+                | Errno::PERM
+                | Errno::ACCESS
+                | Errno::AFNOSUPPORT
+                | Errno::AGAIN
+        )
+    })
+}
+
+/// Does this host have no such address family (IPv6 switched off)?
+pub fn is_missing_family(error: &io::Error) -> bool {
+    Errno::from_io_error(error)
+        .is_some_and(|errno| matches!(errno, Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
+}
+
+/// Is this accept error about one connection that is already gone, so that accept may go on at once?
+/// Linux passes pending network errors of the new socket through accept (accept(2)).
+pub fn is_transient_accept(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    let kind = matches!(
+        error.kind(),
+        Kind::ConnectionAborted | Kind::ConnectionReset | Kind::Interrupted | Kind::TimedOut
+    );
+    kind || Errno::from_io_error(error).is_some_and(|errno| {
+        matches!(
+            errno,
+            Errno::NETDOWN
+                | Errno::PROTO
+                | Errno::HOSTDOWN
+                | Errno::NONET
+                | Errno::HOSTUNREACH
+                | Errno::NETUNREACH
+                | Errno::PERM
+        )
+    })
+}
+
+/// Raises the soft limit of open files to the hard one and returns it; `None` for no limit.
+pub fn raise_file_limit() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return maximum;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => maximum,
+        Err(_) => current,
+    }
+}
+
+/// Turns a bound listener into one of this runtime's.
+///
+/// # Errors
+/// No descriptor is left for the runtime's poller.
+pub fn into_async(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    TcpListener::from_std(listener)
+}
