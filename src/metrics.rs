@@ -1,0 +1,192 @@
+//! The metrics registry: what is counted directly, what is copied in at each scrape, and the text.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{Counter, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
+use metrics_exporter_prometheus::{
+    BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+
+/// Bounds of the histograms of connect and probe times, in seconds: from a fast local network to
+/// the longest timeouts in use.
+const SECONDS: [f64; 12] =
+    [0.0002, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+const METADATA: Metadata<'static> = Metadata::new("apiproxy", Level::INFO, None);
+
+/// The registry. Clones share it.
+#[derive(Clone)]
+pub struct Metrics {
+    recorder: Arc<PrometheusRecorder>,
+    handle: PrometheusHandle,
+    process: metrics_process::Collector,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// What data threads count that belongs to no backend.
+#[derive(Clone, Debug)]
+pub struct DataPath {
+    metrics: Metrics,
+    /// Clients refused because `connections.max` was reached.
+    pub refused: Counter,
+    /// Clients closed because no backend could be reached.
+    pub unserved: Counter,
+    /// Accepts that failed.
+    pub accept_errors: Counter,
+    /// Second backends tried in parallel.
+    pub hedged: Counter,
+}
+
+impl DataPath {
+    /// A client was connected to a backend in this time.
+    pub fn connected(&self, backend: &str, time: Duration) {
+        self.metrics.observe("apiproxy_connect_seconds", backend, time);
+    }
+}
+
+impl Metrics {
+    /// An empty registry.
+    ///
+    /// # Errors
+    /// The histogram bounds are refused, which no input can cause.
+    pub fn new() -> Result<Self, BuildError> {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
+            .build_recorder();
+        let handle = recorder.handle();
+        let metrics = Self {
+            recorder: Arc::new(recorder),
+            handle,
+            process: metrics_process::Collector::default(),
+        };
+        metrics.describe_all();
+        metrics.set("apiproxy_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+        metrics::with_local_recorder(&*metrics.recorder, || metrics.process.describe());
+        Ok(metrics)
+    }
+
+    /// The counters of the data path.
+    pub fn data_path(&self) -> DataPath {
+        DataPath {
+            metrics: self.clone(),
+            refused: self.counter("apiproxy_clients_refused_total", &[]),
+            unserved: self.counter("apiproxy_clients_unserved_total", &[]),
+            accept_errors: self.counter("apiproxy_accept_errors_total", &[]),
+            hedged: self.counter("apiproxy_hedged_connects_total", &[]),
+        }
+    }
+
+    /// Sets a counter that is kept elsewhere.
+    pub fn total(&self, name: &'static str, labels: &[(&'static str, &str)], value: u64) {
+        self.counter(name, labels).absolute(value);
+    }
+
+    /// Adds one to a counter.
+    pub fn increment(&self, name: &'static str, labels: &[(&'static str, &str)]) {
+        self.counter(name, labels).increment(1);
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, name: &'static str, labels: &[(&'static str, &str)], value: f64) {
+        self.recorder.register_gauge(&key(name, labels), &METADATA).set(value);
+    }
+
+    /// Adds a time to a backend's histogram.
+    pub fn observe(&self, name: &'static str, backend: &str, time: Duration) {
+        let key = key(name, &[("backend", backend)]);
+        self.recorder.register_histogram(&key, &METADATA).record(time.as_secs_f64());
+    }
+
+    /// The text of all metrics, with the process's own brought up to date.
+    pub fn render(&self) -> String {
+        metrics::with_local_recorder(&*self.recorder, || self.process.collect());
+        self.handle.render()
+    }
+
+    /// Folds histogram samples into their buckets, so that they do not pile up between scrapes. To
+    /// be called every few seconds.
+    pub fn fold(&self) {
+        self.handle.run_upkeep();
+    }
+
+    fn counter(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Counter {
+        self.recorder.register_counter(&key(name, labels), &METADATA)
+    }
+
+    fn describe_all(&self) {
+        let counter = |name: &'static str, text: &'static str| {
+            self.recorder.describe_counter(KeyName::from(name), None, SharedString::from(text));
+        };
+        let gauge = |name: &'static str, text: &'static str| {
+            self.recorder.describe_gauge(KeyName::from(name), None, SharedString::from(text));
+        };
+        let histogram = |name: &'static str, text: &'static str| {
+            let unit = Some(Unit::Seconds);
+            self.recorder.describe_histogram(KeyName::from(name), unit, SharedString::from(text));
+        };
+        for (name, kind, text) in CATALOGUE {
+            match kind {
+                Kind::Counter => counter(name, text),
+                Kind::Gauge => gauge(name, text),
+                Kind::Histogram => histogram(name, text),
+            }
+        }
+    }
+}
+
+/// The type of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Times in buckets.
+    Histogram,
+}
+
+/// Every metric of ours: name, type and help. The README's table is tested against it.
+pub const CATALOGUE: &[(&str, Kind, &str)] = &[
+    ("apiproxy_build_info", Kind::Gauge, "1, with the version as a label."),
+    ("apiproxy_connections_active", Kind::Gauge, "Client connections that a backend carries now."),
+    ("apiproxy_connections_total", Kind::Counter, "Attempts to connect to a backend, by result."),
+    (
+        "apiproxy_connections_closed_total",
+        Kind::Counter,
+        "Relayed connections that have ended, by reason.",
+    ),
+    ("apiproxy_bytes_total", Kind::Counter, "Bytes relayed: up to a backend, down to clients."),
+    (
+        "apiproxy_connect_seconds",
+        Kind::Histogram,
+        "Time from accepting a client to a connected backend.",
+    ),
+    ("apiproxy_backend_state", Kind::Gauge, "1 for the state that a backend is in, 0 for others."),
+    ("apiproxy_probes_total", Kind::Counter, "Health probes, by result."),
+    ("apiproxy_probe_seconds", Kind::Histogram, "Duration of health probes."),
+    ("apiproxy_suspicions_total", Kind::Counter, "Doubts raised by the data path, by reason."),
+    (
+        "apiproxy_hedged_connects_total",
+        Kind::Counter,
+        "Second backends tried in parallel because the first was slow.",
+    ),
+    ("apiproxy_clients_refused_total", Kind::Counter, "Clients refused at connections.max."),
+    (
+        "apiproxy_clients_unserved_total",
+        Kind::Counter,
+        "Clients closed because no backend could be reached.",
+    ),
+    ("apiproxy_accept_errors_total", Kind::Counter, "Accepts that failed for want of resources."),
+    ("apiproxy_endpoints", Kind::Gauge, "Backends known, by source."),
+];
+
+fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
+    let labels = labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned()));
+    Key::from_parts(name, labels.collect::<Vec<_>>())
+}

@@ -1,0 +1,199 @@
+//! Reaches a backend for one client: tries them one after another, and a second one in parallel when
+//! the first is slow. The client is not told until all have failed.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+use tracing::debug;
+
+use super::worker::Worker;
+use crate::balance::{self, IndexSet};
+use crate::model::{Active, Backend, ConnectOutcome, Doubt, Entry, Hint, State};
+use crate::net;
+
+/// A backend that carries the client from now on.
+pub(super) struct Connected {
+    pub(super) stream: TcpStream,
+    pub(super) active: Active,
+}
+
+/// Nobody took the client.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    /// Every backend has been tried.
+    #[error("all {0} backends failed")]
+    AllFailed(usize),
+    /// `connect.timeout` is over.
+    #[error("no backend answered within {0:?}")]
+    Timeout(Duration),
+}
+
+/// Connects to the best backend that answers, within `connect.timeout` for all attempts together.
+pub(super) async fn connect(worker: &Worker) -> Result<Connected, ConnectError> {
+    let started = Instant::now();
+    let policy = worker.shared.connect;
+    let deadline = started + policy.timeout;
+    let mut race = Race {
+        worker,
+        started,
+        tried: IndexSet::EMPTY,
+        attempts: FuturesUnordered::new(),
+        under_way: Vec::new(),
+    };
+    let mut hedge_at = started + policy.hedge_after;
+    race.launch();
+    loop {
+        if race.attempts.is_empty() && !race.launch() {
+            return Err(ConnectError::AllFailed(race.tried.len()));
+        }
+        tokio::select! {
+            biased;
+            Some(result) = race.attempts.next() => {
+                if let Some(connected) = race.settle(result) {
+                    return Ok(connected);
+                }
+                race.launch();
+                hedge_at = Instant::now() + policy.hedge_after;
+            }
+            () = sleep_until(hedge_at), if hedge_at < deadline => {
+                if race.launch() {
+                    worker.shared.metrics.hedged.increment(1);
+                }
+                hedge_at += policy.hedge_after;
+            }
+            () = sleep_until(deadline) => {
+                race.time_out();
+                return Err(ConnectError::Timeout(policy.timeout));
+            }
+        }
+    }
+}
+
+/// The attempts of one client.
+struct Race<'a> {
+    worker: &'a Worker,
+    started: Instant,
+    tried: IndexSet,
+    attempts: FuturesUnordered<LocalBoxFuture<'a, Attempt>>,
+    /// The backends of the attempts that have not ended, and when they began.
+    under_way: Vec<(Arc<Backend>, Instant)>,
+}
+
+/// An attempt that has ended.
+struct Attempt {
+    active: Active,
+    state: State,
+    began: Instant,
+    result: io::Result<TcpStream>,
+}
+
+impl Drop for Race<'_> {
+    /// Attempts that nobody waits for any more: another one was faster, or the client is gone. One
+    /// that was slow enough to be overtaken is doubtful.
+    fn drop(&mut self) {
+        let overdue = self.worker.shared.connect.hedge_after;
+        for (backend, began) in self.under_way.drain(..) {
+            backend.counters.connect(ConnectOutcome::Abandoned);
+            if began.elapsed() >= overdue {
+                self.worker.doubt_connect(backend, began);
+            }
+        }
+    }
+}
+
+impl Race<'_> {
+    /// Starts an attempt with the next backend; false when all have been tried.
+    fn launch(&mut self) -> bool {
+        let snapshot = self.worker.shared.snapshot.load();
+        let mut turn = self.worker.turn.borrow_mut();
+        let now = Instant::now();
+        let Some(index) = balance::pick(&snapshot, now.into_std(), self.tried, &mut turn) else {
+            return false;
+        };
+        self.tried = self.tried.with(index);
+        let Entry { backend, addresses, condition } = &snapshot.entries[index];
+        // Counted from the first SYN on, so that clients that come together are spread.
+        let active = backend.occupy();
+        let (addresses, state) = (addresses.clone(), condition.state);
+        self.under_way.push((backend.clone(), now));
+        self.attempts.push(Box::pin(async move {
+            let result = connect_any(&addresses).await;
+            Attempt { active, state, began: now, result }
+        }));
+        true
+    }
+
+    /// Counts how an attempt ended and tells the health component.
+    fn settle(&mut self, attempt: Attempt) -> Option<Connected> {
+        let Attempt { active, state, began, result } = attempt;
+        let backend = active.backend().clone();
+        self.under_way.retain(|(other, _)| !Arc::ptr_eq(other, &backend));
+        match result {
+            Ok(stream) => {
+                backend.counters.connect(ConnectOutcome::Connected);
+                self.worker.shared.metrics.connected(backend.name.as_str(), self.started.elapsed());
+                if matches!(state, State::Dead | State::NotReady) {
+                    self.worker.shared.hints.give(Hint::Connected { backend });
+                }
+                Some(Connected { stream, active })
+            }
+            Err(error) => {
+                let outcome = outcome(&error);
+                backend.counters.connect(outcome);
+                debug!(backend = %backend.name, %error, "cannot connect");
+                if outcome != ConnectOutcome::Local {
+                    self.worker.doubt_connect(backend, began);
+                }
+                None
+            }
+        }
+    }
+
+    /// All attempts that are still under way have failed by the clock.
+    fn time_out(&mut self) {
+        for (backend, began) in self.under_way.drain(..) {
+            backend.counters.connect(ConnectOutcome::Timeout);
+            self.worker.doubt_connect(backend, began);
+        }
+    }
+}
+
+impl Worker {
+    fn doubt_connect(&self, backend: Arc<Backend>, began: Instant) {
+        let since = began.into_std();
+        self.shared.hints.give(Hint::Doubt { backend, doubt: Doubt::Connect, since });
+    }
+}
+
+/// The addresses of one backend, one after another from a random one on: a name may stand for
+/// several servers.
+async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
+    let first = if addresses.len() > 1 { fastrand::usize(..addresses.len()) } else { 0 };
+    for address in addresses.iter().cycle().skip(first).take(addresses.len()) {
+        match net::connect(*address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn outcome(error: &io::Error) -> ConnectOutcome {
+    match error.kind() {
+        _ if net::is_local(error) => ConnectOutcome::Local,
+        io::ErrorKind::NotFound => ConnectOutcome::Unresolved,
+        io::ErrorKind::TimedOut => ConnectOutcome::Timeout,
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => {
+            ConnectOutcome::Refused
+        }
+        _ => ConnectOutcome::Unreachable,
+    }
+}

@@ -1,0 +1,69 @@
+//! The life of one client connection: connect, relay, close, count.
+
+use std::rc::Rc;
+
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::connect::{self, Connected};
+use super::relay::{End, Ended, Leg};
+use super::table::Record;
+use super::worker::Worker;
+use crate::model::{CloseReason, Doubt, Hint};
+use crate::net;
+
+/// Serves a client until it is done.
+pub(super) async fn serve(worker: &Rc<Worker>, client: TcpStream) {
+    // Boxed, so that an idle connection does not carry the size of the connect phase for life.
+    let connected = {
+        let attempt = Box::pin(connect::connect(worker));
+        attempt.await
+    };
+    let Connected { stream: server, active } = match connected {
+        Ok(connected) => connected,
+        Err(error) => {
+            worker.shared.metrics.unserved.increment(1);
+            debug!(%error, "no backend for a client");
+            net::reset_on_close(&client);
+            return;
+        }
+    };
+    let keepalive = worker.shared.connections.keepalive;
+    // A leg that is dead already says so at its first read.
+    let _ = net::tune(&client, keepalive);
+    let _ = net::tune(&server, keepalive);
+    let record = Rc::new(Record::new(client, server, active, Instant::now().into_std()));
+    let entered = worker.table.enter(&record);
+    let ended = super::relay::run(&worker.table, &record).await;
+    drop(entered);
+    finish(worker, &record, ended);
+}
+
+/// Passes the kind of the end on and counts it.
+fn finish(worker: &Worker, record: &Record, ended: Ended) {
+    let backend = record.active.backend();
+    let reason = match ended {
+        Ended::Finished => CloseReason::Finished,
+        Ended::Closed(reason) => reason,
+        Ended::Died(Leg::Client, End::Reset) => CloseReason::ClientReset,
+        Ended::Died(Leg::Client, End::TimedOut) => CloseReason::ClientTimeout,
+        Ended::Died(Leg::Server, End::Reset) => CloseReason::BackendReset,
+        Ended::Died(Leg::Server, End::TimedOut) => CloseReason::BackendTimeout,
+    };
+    backend.counters.close(reason);
+    if ended != Ended::Finished {
+        net::reset_on_close(&record.client);
+        net::reset_on_close(&record.server);
+    }
+    let silent = record.heard.get().is_none() && record.unanswered.get().is_some();
+    let by_server = matches!(reason, CloseReason::BackendReset | CloseReason::Finished);
+    if silent && by_server {
+        worker.shared.hints.give(Hint::Doubt {
+            backend: backend.clone(),
+            doubt: Doubt::EarlyReset,
+            since: record.opened,
+        });
+    }
+    debug!(backend = %backend.name, reason = reason.as_str(), "a connection ended");
+}

@@ -1,0 +1,243 @@
+//! The connections of one data thread: what is known of each, and how to end one from outside.
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use super::sweep::Evidence;
+use crate::model::{Active, CloseReason};
+
+/// One relayed connection. Written by its relay, read by the sweeper of the same thread; it lives
+/// until the relay is done.
+pub(super) struct Record {
+    pub(super) client: TcpStream,
+    pub(super) server: TcpStream,
+    pub(super) active: Active,
+    pub(super) opened: Instant,
+    /// When the backend was last heard; `None` before its first byte.
+    pub(super) heard: Cell<Option<Instant>>,
+    /// When the first client byte was sent that the backend has not answered by any byte since.
+    pub(super) unanswered: Cell<Option<Instant>>,
+    /// The client takes no bytes, so that the backend is not read: its silence proves nothing.
+    pub(super) held_back: Cell<bool>,
+    /// When one end said FIN, while the other has not.
+    pub(super) half_closed: Cell<Option<Instant>>,
+    /// Is it in the queue of connections that wait for an answer?
+    watched: Cell<bool>,
+    /// How long its reset is put off within the spread, as a fraction of 2^16.
+    turn: u16,
+    closing: Cell<Option<CloseReason>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Record {
+    pub(super) fn new(
+        client: TcpStream,
+        server: TcpStream,
+        active: Active,
+        opened: Instant,
+    ) -> Self {
+        Self {
+            client,
+            server,
+            active,
+            opened,
+            heard: Cell::new(None),
+            unanswered: Cell::new(None),
+            held_back: Cell::new(false),
+            half_closed: Cell::new(None),
+            watched: Cell::new(false),
+            turn: fastrand::u16(..),
+            closing: Cell::new(None),
+            waker: RefCell::new(None),
+        }
+    }
+
+    /// Asks the relay to end the connection for this reason; the first one counts.
+    pub(super) fn close(&self, reason: CloseReason) {
+        if self.closing.get().is_none() {
+            self.closing.set(Some(reason));
+        }
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Has somebody asked for its end? Otherwise the relay is woken when somebody does.
+    pub(super) fn closing(&self, cx: &Context<'_>) -> Option<CloseReason> {
+        if self.closing.get().is_none() {
+            let mut waker = self.waker.borrow_mut();
+            if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                *waker = Some(cx.waker().clone());
+            }
+        }
+        self.closing.get()
+    }
+
+    /// What the sweeper judges it by.
+    pub(super) fn evidence(&self) -> Evidence {
+        Evidence {
+            heard: self.heard.get(),
+            unanswered: self.unanswered.get(),
+            held_back: self.held_back.get(),
+            turn: self.turn,
+        }
+    }
+
+    /// Notes a byte while one end is closed.
+    pub(super) fn touch_half_closed(&self, now: Instant) {
+        if self.half_closed.get().is_some() {
+            self.half_closed.set(Some(now));
+        }
+    }
+}
+
+/// A connection that is to be looked at again. Ordered so that a heap gives the earliest first.
+struct Due {
+    at: Instant,
+    record: Weak<Record>,
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.at.cmp(&self.at)
+    }
+}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl Eq for Due {}
+
+/// All connections of a data thread, and those that wait for something in the order of their time.
+#[derive(Default)]
+pub(super) struct Table {
+    records: RefCell<Slab<Rc<Record>>>,
+    waiting: RefCell<BinaryHeap<Due>>,
+    half_closed: RefCell<BinaryHeap<Due>>,
+    /// Set at the end of the process: who comes later ends at once.
+    closed: Cell<Option<CloseReason>>,
+    /// Wakes the sweeper when there is something to look at earlier than before.
+    pub(super) news: Notify,
+}
+
+/// Keeps a connection in the table for as long as it lives.
+pub(super) struct Entered<'a> {
+    table: &'a Table,
+    key: usize,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.table.records.borrow_mut().remove(self.key);
+    }
+}
+
+impl Table {
+    pub(super) fn enter(&self, record: &Rc<Record>) -> Entered<'_> {
+        if let Some(reason) = self.closed.get() {
+            record.close(reason);
+        }
+        let key = self.records.borrow_mut().insert(record.clone());
+        Entered { table: self, key }
+    }
+
+    /// Calls `look` with every connection.
+    pub(super) fn each(&self, mut look: impl FnMut(&Record)) {
+        for (_, record) in self.records.borrow().iter() {
+            look(record);
+        }
+    }
+
+    /// Ends all connections, also those that come later.
+    pub(super) fn close_all(&self, reason: CloseReason) {
+        self.closed.set(Some(reason));
+        self.each(|record| record.close(reason));
+    }
+
+    /// Notes that client bytes went to the backend.
+    pub(super) fn sent(&self, record: &Rc<Record>, now: Instant, patience: Duration) {
+        if record.unanswered.get().is_some() {
+            return;
+        }
+        record.unanswered.set(Some(now));
+        if !record.watched.replace(true) {
+            self.queue(&self.waiting, now + patience, record);
+        }
+    }
+
+    /// Notes that one end said FIN and the other has not.
+    pub(super) fn half_closed(&self, record: &Rc<Record>, now: Instant, patience: Duration) {
+        if record.half_closed.replace(Some(now)).is_none() {
+            self.queue(&self.half_closed, now + patience, record);
+        }
+    }
+
+    fn queue(&self, queue: &RefCell<BinaryHeap<Due>>, at: Instant, record: &Rc<Record>) {
+        let mut queue = queue.borrow_mut();
+        if queue.peek().is_none_or(|first| at < first.at) {
+            self.news.notify_one();
+        }
+        queue.push(Due { at, record: Rc::downgrade(record) });
+    }
+
+    /// The next moment at which a queue has something to look at.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let front = |queue: &RefCell<BinaryHeap<Due>>| queue.borrow().peek().map(|due| due.at);
+        front(&self.waiting).into_iter().chain(front(&self.half_closed)).min()
+    }
+
+    /// Looks at each connection whose time to be answered is over. `look` returns when to look
+    /// again; `None` takes it out of the queue.
+    pub(super) fn sweep_waiting(&self, now: Instant, look: impl FnMut(&Record) -> Option<Instant>) {
+        sweep(&self.waiting, now, look, |record| record.watched.set(false));
+    }
+
+    /// The same for half-closed connections.
+    pub(super) fn sweep_half_closed(
+        &self,
+        now: Instant,
+        look: impl FnMut(&Record) -> Option<Instant>,
+    ) {
+        sweep(&self.half_closed, now, look, |_| {});
+    }
+}
+
+fn sweep(
+    queue: &RefCell<BinaryHeap<Due>>,
+    now: Instant,
+    mut look: impl FnMut(&Record) -> Option<Instant>,
+    mut leave: impl FnMut(&Record),
+) {
+    loop {
+        let due = match queue.borrow_mut().peek_mut() {
+            Some(first) if first.at <= now => PeekMut::pop(first),
+            _ => return,
+        };
+        let Some(record) = due.record.upgrade() else { continue };
+        match look(&record) {
+            Some(at) => {
+                let at = at.max(now + Duration::from_millis(1));
+                queue.borrow_mut().push(Due { at, record: due.record });
+            }
+            None => leave(&record),
+        }
+    }
+}

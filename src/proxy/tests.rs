@@ -1,0 +1,279 @@
+//! Whole connections through a data thread whose clock is paused: real sockets, virtual hours.
+
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::task::spawn_local;
+use tokio::time::Instant;
+
+use super::worker::{self, Mailbox, Shared, Start};
+use super::{Connect, Connections, Permits};
+use crate::drain::Drain;
+use crate::metrics::Metrics;
+use crate::model::{
+    Backend, BackendName, CloseReason, Condition, Doubt, Entry, Hint, Hints, Policy, Snapshot,
+    State, Writer, store,
+};
+use crate::net;
+
+/// A data thread in this one, with one backend that the test plays itself.
+struct Bench {
+    server: TcpListener,
+    proxy: std::net::SocketAddr,
+    backend: Arc<Backend>,
+    writer: Writer,
+    hints: tokio::sync::mpsc::Receiver<Hint>,
+    _drain: Drain,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = server.local_addr().unwrap();
+        let backend = Arc::new(Backend::new(BackendName::new("cp1"), address.into(), None));
+        let now = Instant::now().into_std();
+        let condition = Condition { state: State::Ready, ..Condition::unknown(now) };
+        let entry = Entry { backend: backend.clone(), addresses: [address].into(), condition };
+        // Another one that is ready, so that the first one's connections may be reset, but so busy
+        // that it gets none.
+        let other = Entry {
+            backend: Arc::new(Backend::new(BackendName::new("cp2"), address.into(), None)),
+            ..entry.clone()
+        };
+        std::mem::forget((0..100).map(|_| other.backend.occupy()).collect::<Vec<_>>());
+        let (writer, reader) = store(Snapshot {
+            generation: 0,
+            zone: None,
+            policy: Policy::LeastConnections,
+            entries: vec![entry, other],
+        });
+        let (hints, hint_receiver) = Hints::channel();
+        let seconds = Duration::from_secs;
+        let connections = Connections {
+            max: NonZeroUsize::new(10).unwrap(),
+            keepalive: seconds(15),
+            user_timeout: seconds(5),
+            drain_timeout: seconds(60),
+        };
+        let shared = Arc::new(Shared {
+            connect: Connect { timeout: seconds(1), hedge_after: Duration::from_millis(200) },
+            connections,
+            snapshot: reader,
+            hints,
+            permits: Permits::new(connections.max.get()),
+            metrics: Metrics::new().unwrap().data_path(),
+        });
+        let listener = net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let proxy = listener.local_addr().unwrap();
+        let mailbox = Mailbox::default();
+        let drain = Drain::default();
+        let start = Start {
+            shared,
+            doors: vec![mailbox.door()],
+            mailbox,
+            listeners: vec![listener],
+            phases: drain.phases(),
+        };
+        let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
+        spawn_local(async move { worker::run(start, &ready).await });
+        tokio::task::yield_now().await;
+        is_ready.recv().unwrap().unwrap();
+        Self { server, proxy, backend, writer, hints: hint_receiver, _drain: drain }
+    }
+
+    /// A client and the server's end of its connection.
+    async fn connection(&self) -> (TcpStream, TcpStream) {
+        let client = TcpStream::connect(self.proxy).await.unwrap();
+        let (server, _) = self.server.accept().await.unwrap();
+        (client, server)
+    }
+
+    /// Publishes that the backend died: its probes have failed for two seconds.
+    fn declare_dead(&self) {
+        let now = Instant::now().into_std();
+        self.writer.update(|snapshot| {
+            let condition = &mut snapshot.entries[0].condition;
+            condition.state = State::Dead;
+            condition.since = now;
+            condition.failing_since = now.checked_sub(Duration::from_secs(2));
+            condition.reset_from = Some(now);
+        });
+    }
+}
+
+/// Runs a test on a local runtime with a paused clock. It moves on only when nothing else can
+/// happen, which the sockets of this process know at once.
+fn paused<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
+    let mut builder = Builder::new_current_thread();
+    let runtime = builder.enable_all().start_paused(true).build_local(LocalOptions::default());
+    runtime.unwrap().block_on(test());
+}
+
+async fn exchange(from: &mut TcpStream, to: &mut TcpStream, text: &[u8]) {
+    from.write_all(text).await.unwrap();
+    let mut received = vec![0; text.len()];
+    to.read_exact(&mut received).await.unwrap();
+    assert_eq!(received, text);
+}
+
+#[test]
+fn a_connection_silent_for_hours_still_carries_bytes() {
+    paused(|| async {
+        let bench = Bench::new().await;
+        let (mut client, mut server) = bench.connection().await;
+        exchange(&mut client, &mut server, b"hello").await;
+        exchange(&mut server, &mut client, b"world").await;
+        for silence in [15 * 60, 24 * 3600] {
+            tokio::time::sleep(Duration::from_secs(silence)).await;
+            exchange(&mut server, &mut client, b"an event").await;
+            exchange(&mut client, &mut server, b"a request").await;
+            exchange(&mut server, &mut client, b"an answer").await;
+        }
+        assert_eq!(bench.backend.counters.active(), 1);
+    });
+}
+
+#[test]
+fn silence_after_client_bytes_raises_a_doubt_within_a_second_or_so() {
+    paused(|| async {
+        let mut bench = Bench::new().await;
+        let (mut client, mut server) = bench.connection().await;
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        let sent = Instant::now();
+        exchange(&mut client, &mut server, b"a request").await;
+        let Some(Hint::Doubt { doubt, backend, since }) = bench.hints.recv().await else {
+            panic!("no doubt");
+        };
+        assert_eq!((doubt, backend.name.as_str()), (Doubt::Silence, "cp1"));
+        assert!(since >= sent.into_std());
+        let after = sent.elapsed().as_millis();
+        assert!((1000..1100).contains(&after), "after {after} ms");
+    });
+}
+
+#[test]
+fn an_answer_in_time_raises_none() {
+    paused(|| async {
+        let mut bench = Bench::new().await;
+        let (mut client, mut server) = bench.connection().await;
+        for _ in 0..100 {
+            exchange(&mut client, &mut server, b"a request").await;
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            exchange(&mut server, &mut client, b"an answer").await;
+        }
+        assert!(bench.hints.try_recv().is_err());
+    });
+}
+
+#[test]
+fn unanswered_clients_of_a_dead_backend_are_reset_at_once_and_silent_ones_later() {
+    paused(|| async {
+        let bench = Bench::new().await;
+        let (mut asking, mut server) = bench.connection().await;
+        let (mut watching, mut other) = bench.connection().await;
+        exchange(&mut other, &mut watching, b"an event").await;
+        exchange(&mut asking, &mut server, b"a request").await;
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let dead_at = Instant::now();
+        bench.declare_dead();
+        let error = asking.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        assert!(dead_at.elapsed() < Duration::from_millis(200));
+        let error = watching.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        let after = dead_at.elapsed().as_secs_f64();
+        assert!((5.0..10.3).contains(&after), "after {after} s");
+        assert_eq!(bench.backend.counters.closes(CloseReason::BackendDead), 2);
+        let error = server.read_to_end(&mut Vec::new()).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "both legs");
+    });
+}
+
+#[test]
+fn nothing_is_reset_while_no_other_backend_is_ready() {
+    paused(|| async {
+        let bench = Bench::new().await;
+        let (mut client, mut server) = bench.connection().await;
+        exchange(&mut client, &mut server, b"a request").await;
+        bench.writer.update(|snapshot| snapshot.entries[1].condition.state = State::NotReady);
+        bench.declare_dead();
+        tokio::time::sleep(Duration::from_hours(1)).await;
+        exchange(&mut server, &mut client, b"an answer after all").await;
+    });
+}
+
+#[test]
+fn a_half_closed_connection_is_reaped_after_a_minute_of_silence_only() {
+    paused(|| async {
+        let bench = Bench::new().await;
+        let (mut client, mut server) = bench.connection().await;
+        client.shutdown().await.unwrap();
+        assert_eq!(server.read(&mut [0]).await.unwrap(), 0, "FIN as FIN");
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_secs(50)).await;
+            exchange(&mut server, &mut client, b"still talking").await;
+        }
+        let silent_from = Instant::now();
+        let error = client.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        assert_eq!(silent_from.elapsed().as_secs(), 60);
+        assert_eq!(bench.backend.counters.closes(CloseReason::HalfClosed), 1);
+    });
+}
+
+#[test]
+fn a_reset_of_a_stalled_client_is_seen() {
+    paused(|| async {
+        let bench = Bench::new().await;
+        let (client, mut server) = bench.connection().await;
+        // The client reads nothing: the server can send until every buffer is full.
+        let flood = vec![7; 1 << 20];
+        let sender = spawn_local(async move {
+            let mut sent = 0;
+            loop {
+                match server.write(&flood).await {
+                    Ok(count) => sent += count,
+                    Err(error) => return (sent, error.kind()),
+                }
+            }
+        });
+        let counters = &bench.backend.counters;
+        let mut last = 1;
+        while last != counters.bytes(crate::model::Direction::Down) {
+            last = counters.bytes(crate::model::Direction::Down);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert!(!sender.is_finished(), "the sender is held back");
+        net::reset_on_close(&client);
+        drop(client);
+        let (sent, kind) = sender.await.unwrap();
+        assert!(sent > 0);
+        assert_eq!(kind, std::io::ErrorKind::ConnectionReset);
+        assert_eq!(counters.closes(CloseReason::ClientReset), 1);
+    });
+}
+
+#[test]
+fn the_last_words_of_a_backend_that_resets_reach_the_client() {
+    paused(|| async {
+        let bench = Bench::new().await;
+        let (mut client, mut server) = bench.connection().await;
+        exchange(&mut client, &mut server, b"a request").await;
+        server.write_all(b"go away").await.unwrap();
+        // Sent after the server stopped reading: it answers with a reset.
+        client.write_all(b"unread").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drop(server);
+        let mut words = [0; 7];
+        client.read_exact(&mut words).await.unwrap();
+        assert_eq!(&words, b"go away");
+        let error = client.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "RST as RST");
+        let _alive = Rc::new(bench);
+    });
+}

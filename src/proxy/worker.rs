@@ -1,0 +1,261 @@
+//! A data thread: one single-threaded runtime, its connections, and the mailbox that other threads
+//! hand connections to.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::TcpStream as StdStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread;
+
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tracing::{debug, warn};
+
+use super::table::Table;
+use super::{Permit, Permits, connection, listener, sweep};
+use crate::balance::Turn;
+use crate::config::{Connect, Connections};
+use crate::drain::Phases;
+use crate::metrics::DataPath;
+use crate::model::{CloseReason, Hints, Reader};
+use crate::net;
+
+/// Why a data thread could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The operating system gives no thread.
+    #[error("cannot start a data thread: {0}")]
+    Thread(io::Error),
+    /// The runtime (epoll, eventfd) cannot be made, usually for want of file descriptors.
+    #[error("cannot start the runtime of a data thread: {0}")]
+    Runtime(io::Error),
+    /// A listener cannot be registered with the runtime.
+    #[error("cannot listen in a data thread: {0}")]
+    Listener(io::Error),
+}
+
+/// What all data threads share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) connect: Connect,
+    pub(super) connections: Connections,
+    pub(super) snapshot: Reader,
+    pub(super) hints: Hints,
+    pub(super) permits: Permits,
+    pub(super) metrics: DataPath,
+}
+
+/// What a data thread is asked from outside.
+enum Message {
+    /// Take over a connection accepted elsewhere.
+    Serve(StdStream, Permit),
+    /// Answer, to show that the thread is alive.
+    Ping(oneshot::Sender<()>),
+}
+
+/// The receiving side of a data thread.
+pub(super) struct Mailbox {
+    receiver: mpsc::UnboundedReceiver<Message>,
+    door: Door,
+}
+
+/// The sending side, with the thread's load.
+#[derive(Clone, Debug)]
+pub(super) struct Door {
+    sender: mpsc::UnboundedSender<Message>,
+    load: Arc<AtomicUsize>,
+}
+
+impl Default for Mailbox {
+    fn default() -> Self {
+        // Unbounded in type only: permits bound the connections that can be under way.
+        let (sender, receiver) = mpsc::unbounded_channel();
+        Self { receiver, door: Door { sender, load: Arc::default() } }
+    }
+}
+
+impl Mailbox {
+    pub(super) fn door(&self) -> Door {
+        self.door.clone()
+    }
+}
+
+/// A running data thread.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    door: Door,
+    ended: watch::Receiver<bool>,
+}
+
+impl WorkerHandle {
+    /// Asks the thread for a sign of life; false when its loop has ended. Bound the wait yourself.
+    pub async fn ping(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.door.sender.send(Message::Ping(answer)).is_ok() && answered.await.is_ok()
+    }
+
+    /// Waits until the thread has closed its last connection.
+    pub async fn ended(&self) {
+        // The sender is dropped with the thread's stack.
+        let _ = self.ended.clone().wait_for(|ended| *ended).await;
+    }
+}
+
+/// What a data thread starts with.
+pub(super) struct Start {
+    pub(super) shared: Arc<Shared>,
+    pub(super) mailbox: Mailbox,
+    pub(super) doors: Vec<Door>,
+    pub(super) listeners: Vec<std::net::TcpListener>,
+    pub(super) phases: Phases,
+}
+
+/// The state of one data thread.
+pub(super) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    pub(super) turn: RefCell<Turn>,
+    pub(super) table: Table,
+    doors: Vec<Door>,
+    own: Door,
+    /// Notified when the last connection has ended.
+    idle: Notify,
+}
+
+/// Counts a connection of its thread for as long as it lives.
+struct Load(Rc<Worker>);
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        if self.0.own.load.fetch_sub(1, Relaxed) == 1 {
+            self.0.idle.notify_waiters();
+        }
+    }
+}
+
+impl Worker {
+    /// Gives an accepted connection to the least loaded thread.
+    pub(super) fn dispatch(self: &Rc<Self>, stream: TcpStream, permit: Permit) {
+        let door = self.doors.iter().min_by_key(|door| door.load.load(Relaxed));
+        match door {
+            Some(door) if !Arc::ptr_eq(&door.load, &self.own.load) => match stream.into_std() {
+                Ok(stream) => {
+                    door.load.fetch_add(1, Relaxed);
+                    if door.sender.send(Message::Serve(stream, permit)).is_err() {
+                        door.load.fetch_sub(1, Relaxed);
+                        debug!("a data thread has ended; its connection is closed");
+                    }
+                }
+                Err(error) => warn!(%error, "cannot hand a connection over"),
+            },
+            _ => {
+                self.own.load.fetch_add(1, Relaxed);
+                self.serve(stream, permit);
+            }
+        }
+    }
+
+    /// Serves a connection that another thread accepted.
+    fn take_over(self: &Rc<Self>, stream: StdStream, permit: Permit) {
+        match TcpStream::from_std(stream) {
+            Ok(stream) => self.serve(stream, permit),
+            Err(error) => {
+                drop(Load(self.clone()));
+                warn!(%error, "cannot take a connection over");
+            }
+        }
+    }
+
+    /// Serves a connection whose load has been counted already.
+    fn serve(self: &Rc<Self>, stream: TcpStream, permit: Permit) {
+        let load = Load(self.clone());
+        tokio::task::spawn_local(async move {
+            connection::serve(&load.0, stream).await;
+            drop(permit);
+        });
+    }
+
+    /// Waits until the thread has no connection.
+    async fn emptied(&self) {
+        loop {
+            let idle = self.idle.notified();
+            if self.own.load.load(Relaxed) == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+}
+
+/// Starts a data thread and waits until it serves, or says why not.
+pub(super) fn start(builder: thread::Builder, start: Start) -> Result<WorkerHandle, WorkerError> {
+    let door = start.mailbox.door();
+    let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
+    let (end, ended) = watch::channel(false);
+    builder
+        .spawn(move || {
+            let _end = end;
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default())
+                .map_err(WorkerError::Runtime);
+            match runtime {
+                Ok(runtime) => {
+                    runtime.block_on(run(start, &ready));
+                    runtime.shutdown_background();
+                }
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                }
+            }
+        })
+        .map_err(WorkerError::Thread)?;
+    is_ready.recv().unwrap_or_else(|_| {
+        Err(WorkerError::Thread(io::Error::other("it ended before it was ready")))
+    })?;
+    Ok(WorkerHandle { door, ended })
+}
+
+/// Serves on the current local runtime until the drain is over.
+pub(super) async fn run(
+    start: Start,
+    ready: &std::sync::mpsc::SyncSender<Result<(), WorkerError>>,
+) {
+    let Start { shared, mailbox, doors, listeners, mut phases } = start;
+    let Mailbox { mut receiver, door: own } = mailbox;
+    let accepting: Result<Vec<_>, _> = listeners.into_iter().map(net::into_async).collect();
+    let accepting = match accepting {
+        Ok(listeners) => listeners,
+        Err(error) => {
+            let _ = ready.send(Err(WorkerError::Listener(error)));
+            return;
+        }
+    };
+    let turn = RefCell::new(Turn::new(fastrand::u64(..)));
+    let worker =
+        Rc::new(Worker { shared, turn, table: Table::default(), doors, own, idle: Notify::new() });
+    let _ = ready.send(Ok(()));
+    for listener in accepting {
+        tokio::task::spawn_local(listener::accept(worker.clone(), listener, phases.clone()));
+    }
+    tokio::task::spawn_local(sweep::run(worker.clone()));
+    let mail = worker.clone();
+    tokio::task::spawn_local(async move {
+        while let Some(message) = receiver.recv().await {
+            match message {
+                Message::Serve(stream, permit) => mail.take_over(stream, permit),
+                // An asker that gave up waiting needs no answer.
+                Message::Ping(answer) => drop(answer.send(())),
+            }
+        }
+    });
+    phases.draining().await;
+    tokio::select! {
+        () = phases.ending() => {}
+        () = worker.emptied() => {}
+    }
+    worker.table.close_all(CloseReason::Shutdown);
+    worker.emptied().await;
+}
