@@ -1,3 +1,7 @@
-//! Parses the command line, runs the command, turns its outcome into an exit code.
+//! Parses the command line, runs the command, and turns its outcome into an exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    apiproxy::cli::main()
+}

@@ -1,0 +1,131 @@
+//! The commands: flags become typed requests, outcomes become text and exit codes. The only place
+//! that prints.
+
+mod args;
+mod check;
+mod client;
+mod demo;
+mod logging;
+mod manifest;
+mod output;
+mod run;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+
+use crate::app::StartError;
+use crate::config::ConfigError;
+
+/// A node-local, health-checking load balancer for kube-apiservers.
+///
+/// It listens on localhost:6443 of every node, passes TCP and TLS through untouched, checks all
+/// kube-apiservers and keeps the node away from a dead one.
+#[derive(Debug, Parser)]
+#[command(name = "apiproxy", version, propagate_version = true)]
+#[command(after_help = "\
+Try it without a cluster:   apiproxy demo
+Put it before a cluster:    apiproxy run --backend 10.0.0.11:6443 --backend 10.0.0.12:6443 \\
+                                --ca-file /etc/kubernetes/pki/ca.crt
+Exit codes: 0 done, 1 failed, 2 bad usage or bad configuration.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy until SIGTERM; then let open connections end (`connections.drainTimeout`).
+    Run(run::Args),
+    /// Watch it work: three throw-away apiservers, failing now and then. Needs no cluster, no root.
+    Demo(demo::Args),
+    /// Validate the configuration and probe every backend once. Exit 1 if none is usable.
+    Check(check::Args),
+    /// Show what the running proxy sees.
+    Status(status::Args),
+    /// Print manifests that run the proxy on a node.
+    #[command(subcommand)]
+    Manifest(manifest::Args),
+    /// Print the completions of a shell, for example `apiproxy completions bash`.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    #[error("{0}")]
+    Start(#[from] StartError),
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    Failed(String),
+    /// The command did what it should and found that all is not well; it has said so already.
+    #[error("not well")]
+    Unwell,
+    /// Nobody reads our output any more.
+    #[error("the output was closed")]
+    OutputClosed,
+}
+
+impl CliError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) | Self::Usage(_) => ExitCode::from(2),
+            Self::Start(_) | Self::Failed(_) | Self::Unwell => ExitCode::from(1),
+            Self::OutputClosed => ExitCode::SUCCESS,
+        }
+    }
+}
+
+/// Runs the program on the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Manifest(args) => manifest::run(&args),
+        Command::Completions { shell } => completions(shell),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if !matches!(error, CliError::Unwell | CliError::OutputClosed) {
+                output::complain(&error);
+            }
+            error.exit_code()
+        }
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<(), CliError> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "apiproxy", &mut script);
+    output::emit_bytes(&script)
+}
+
+/// The runtime that commands wait on.
+fn runtime() -> Result<LocalRuntime, CliError> {
+    Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .map_err(|error| CliError::Failed(format!("cannot start the runtime: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

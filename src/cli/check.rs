@@ -1,0 +1,138 @@
+//! `apiproxy check`: is the configuration right, and does it reach usable apiservers?
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::args::ProxyArgs;
+use super::output::{self, Format};
+use super::{CliError, runtime};
+use crate::app::StartError;
+use crate::config::{BackendSpec, Config};
+use crate::discovery;
+use crate::health::{Probe, Report, Session, Trust, Verdict};
+use crate::model::{Host, Reason, State};
+use crate::tls;
+
+/// Flags of `check`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit 0 when at least one backend is usable, 1 when none is, 2 when the configuration is wrong.")]
+pub(super) struct Args {
+    #[command(flatten)]
+    proxy: ProxyArgs,
+    /// Form of the output.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// What was found.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Findings {
+    usable: bool,
+    backends: Vec<Finding>,
+}
+
+/// What was found at one backend.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Finding {
+    name: String,
+    address: String,
+    /// What a running proxy would make of this answer.
+    state: State,
+    code: String,
+    message: String,
+    milliseconds: u64,
+    /// When the server's certificate expires, RFC 3339; absent when none was seen or trusted.
+    certificate_expires: Option<String>,
+    certificate_days_left: Option<i64>,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    let config = args.proxy.load()?;
+    let findings = runtime()?.block_on(examine(&config))?;
+    match args.output {
+        Format::Json => output::emit_json(&findings)?,
+        Format::Table => output::emit(&render(&findings))?,
+    }
+    if findings.usable { Ok(()) } else { Err(CliError::Unwell) }
+}
+
+async fn examine(config: &Config) -> Result<Findings, CliError> {
+    let trust = config.health_check.tls.as_ref().map(Trust::read).transpose();
+    let trust = trust.map_err(StartError::from)?.map(Rc::new);
+    let probe = Probe::new(&config.health_check, trust);
+    let examined = config.backends.iter().map(|backend| examine_one(&probe, backend));
+    let backends = futures_util::future::join_all(examined).await;
+    let usable = backends.iter().any(|finding| finding.state == State::Ready);
+    Ok(Findings { usable, backends })
+}
+
+async fn examine_one(probe: &Probe, spec: &BackendSpec) -> Finding {
+    let started = Instant::now();
+    let report = match addresses(spec).await {
+        Ok(addresses) => {
+            let prepared = probe.prepare(&mut Session::default());
+            probe.run(&addresses, prepared).await
+        }
+        Err(problem) => Report::unresolved(&problem),
+    };
+    finding(spec, &report, started.elapsed())
+}
+
+async fn addresses(spec: &BackendSpec) -> Result<Vec<SocketAddr>, String> {
+    match (spec.address.socket_addr(), spec.address.host()) {
+        (Some(address), _) => Ok(vec![address]),
+        (None, Host::Name(name)) => discovery::look_up(&spec.address, name).await,
+        (None, Host::Ip(_)) => Ok(Vec::new()),
+    }
+}
+
+fn finding(spec: &BackendSpec, report: &Report, time: Duration) -> Finding {
+    let ok = Reason::new("ok", "answers its check");
+    let (state, reason) = match &report.verdict {
+        Ok(Verdict::Ready { warning }) => (State::Ready, warning.clone().unwrap_or(ok)),
+        Ok(Verdict::NotReady(reason)) => (State::NotReady, reason.clone()),
+        Ok(Verdict::Dead(_, reason)) => (State::Dead, reason.clone()),
+        Err(error) => (State::Unknown, Reason::new("local", error.to_string())),
+    };
+    let expiry = report.certificate.as_deref().and_then(tls::expiry);
+    Finding {
+        name: spec.name.as_str().to_owned(),
+        address: spec.address.to_string(),
+        state,
+        code: reason.code,
+        message: reason.message,
+        milliseconds: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+        certificate_expires: expiry.as_ref().map(|expiry| expiry.text.clone()),
+        certificate_days_left: expiry.map(|expiry| expiry.days_left),
+    }
+}
+
+fn render(findings: &Findings) -> String {
+    let header = ["BACKEND", "ADDRESS", "STATE", "TIME", "CERT", "REASON"];
+    let row = |finding: &Finding| {
+        vec![
+            finding.name.clone(),
+            finding.address.clone(),
+            finding.state.to_string(),
+            format!("{} ms", finding.milliseconds),
+            finding.certificate_days_left.map_or("-".to_owned(), |days| format!("{days}d")),
+            finding.message.clone(),
+        ]
+    };
+    let mut text = output::table(&header, findings.backends.iter().map(row).collect());
+    let ready = findings.backends.iter().filter(|f| f.state == State::Ready).count();
+    let _ = write!(
+        text,
+        "\nThe configuration is valid. {ready} of {} backends ",
+        findings.backends.len()
+    );
+    text += if findings.usable { "are ready.\n" } else { "are ready: nothing could be served.\n" };
+    text
+}

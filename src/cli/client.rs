@@ -1,0 +1,61 @@
+//! Asks the admin endpoint of a running proxy.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::CliError;
+use crate::admin::Status;
+
+/// A local process that does not answer for so long is stuck.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Fetches the status document.
+pub(super) async fn status(admin: SocketAddr) -> Result<Status, CliError> {
+    let (code, body) = match timeout(PATIENCE, get(admin, "/status")).await {
+        Ok(answer) => answer?,
+        Err(_) => {
+            return Err(CliError::Failed(format!(
+                "{admin} takes connections, but does not answer within {PATIENCE:?}: the proxy is \
+                 stuck, or another program listens there"
+            )));
+        }
+    };
+    let not_ours = |detail: String| {
+        CliError::Failed(format!(
+            "what answers at {admin} is not apiproxy ({detail}); point --admin at its admin.listen"
+        ))
+    };
+    if code != StatusCode::OK {
+        return Err(not_ours(code.to_string()));
+    }
+    serde_json::from_slice(&body).map_err(|error| not_ours(error.to_string()))
+}
+
+async fn get(admin: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), CliError> {
+    let stream = TcpStream::connect(admin).await.map_err(|error| {
+        CliError::Failed(format!(
+            "cannot reach apiproxy at {admin}: {error}\n  is it running? if its admin.listen is \
+             another address, give it with --admin"
+        ))
+    })?;
+    let broken = |error: hyper::Error| {
+        CliError::Failed(format!("what answers at {admin} does not speak HTTP: {error}"))
+    };
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    tokio::task::spawn_local(connection);
+    let request = Request::get(path)
+        .header(hyper::header::HOST, admin.to_string())
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| CliError::Failed(error.to_string()))?;
+    let answer = sender.send_request(request).await.map_err(broken)?;
+    let code = answer.status();
+    Ok((code, answer.into_body().collect().await.map_err(broken)?.to_bytes()))
+}

@@ -1,0 +1,52 @@
+//! `apiproxy run`: the proxy, until it is told to end.
+
+use tokio::time::Instant;
+use tracing::info;
+
+use super::args::ProxyArgs;
+use super::{CliError, logging, runtime};
+use crate::app;
+use crate::signal::Terminations;
+
+/// Flags of `run`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+SIGTERM and Ctrl-C stop taking clients and let open connections end for connections.drainTimeout;
+a second one ends at once.
+
+Examples:
+  apiproxy run --config /etc/apiproxy/config.yaml
+  apiproxy run --backend 10.0.0.11:6443 --backend 10.0.0.12:6443 --ca-file ca.crt")]
+pub(super) struct Args {
+    #[command(flatten)]
+    proxy: ProxyArgs,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    let config = args.proxy.load()?;
+    logging::start(config.log);
+    runtime()?.block_on(async {
+        let mut terminations = Terminations::new()
+            .map_err(|error| CliError::Failed(format!("cannot handle signals: {error}")))?;
+        let bound = app::build(&config)?;
+        let drain = bound.drain();
+        let drain_timeout = config.connections.drain_timeout;
+        let serve = bound.serve();
+        tokio::pin!(serve);
+        tokio::select! {
+            ended = &mut serve => return Ok(ended?),
+            signal = terminations.next() => {
+                info!(signal, "told to end; a second signal ends at once");
+                drain.start(Instant::now() + drain_timeout);
+            }
+        }
+        tokio::select! {
+            ended = &mut serve => return Ok(ended?),
+            signal = terminations.next() => {
+                info!(signal, "told to end at once");
+                drain.end();
+            }
+        }
+        Ok(serve.await?)
+    })
+}

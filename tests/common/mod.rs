@@ -1,0 +1,216 @@
+//! What the integration tests share: the program under test as a process, and waiting for facts.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::allow_attributes,
+    reason = "every test binary uses another part of this module"
+)]
+
+use std::fs::File;
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use apiproxy::admin::Status;
+
+/// Says why a test cannot run here, and leaves it. In CI nothing may be skipped but what needs
+/// binaries that no registry has.
+#[macro_export]
+macro_rules! skip {
+    ($($why:tt)*) => {{
+        let why = format!($($why)*);
+        // Past the test harness, which would keep it to itself.
+        let _ = std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("skipped: {why}\n"),
+        );
+        assert!(
+            std::env::var_os("CI").is_none() || why.starts_with("KUBEBUILDER_ASSETS"),
+            "skipped in CI: {why}"
+        );
+        return;
+    }};
+}
+
+/// The program under test: `APIPROXY_BIN`, or what cargo built.
+pub fn program() -> PathBuf {
+    std::env::var_os("APIPROXY_BIN")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_apiproxy")), PathBuf::from)
+}
+
+/// A port of 127.0.0.1 that nobody has at this moment.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Is there such a program on the PATH?
+pub fn has_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
+}
+
+/// Waits until `fact` is there, looking every 10 ms; panics with `what` when it does not come.
+pub fn wait_for<T>(what: &str, within: Duration, mut fact: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + within;
+    loop {
+        if let Some(found) = fact() {
+            return found;
+        }
+        assert!(Instant::now() < end, "not within {within:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A running `apiproxy run`. Killed when dropped.
+pub struct Proxy {
+    pub child: Child,
+    pub listen: SocketAddr,
+    pub admin: SocketAddr,
+    pub log: PathBuf,
+}
+
+impl Proxy {
+    /// Starts it with a configuration file of these lines (without listen and admin) and waits until
+    /// it serves.
+    pub fn start(folder: &Path, config: &str) -> Self {
+        Self::start_program(&program(), folder, config, &[])
+    }
+
+    /// The same, of another binary and with environment variables.
+    pub fn start_program(
+        program: &Path,
+        folder: &Path,
+        config: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let text = format!(
+            "apiVersion: apiproxy.io/v1alpha1\nkind: ProxyConfiguration\nlisten: [\"{listen}\"]\n\
+             admin: {{ listen: \"{admin}\" }}\n{config}"
+        );
+        let file = folder.join(format!("apiproxy-{}.yaml", listen.port()));
+        std::fs::write(&file, &text).unwrap();
+        let log = folder.join(format!("apiproxy-{}.log", listen.port()));
+        let mut child = Command::new(program)
+            .args(["run", "--config"])
+            .arg(&file)
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        wait_for("the proxy serves", Duration::from_secs(10), || {
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("the proxy ended with {status}: {}", std::fs::read_to_string(&log).unwrap());
+            }
+            TcpStream::connect(admin).ok()
+        });
+        Self { child, listen, admin, log }
+    }
+
+    /// Waits until so many backends are ready.
+    pub fn wait_ready(&self, backends: usize) {
+        wait_for("backends are ready", Duration::from_secs(20), || {
+            let ready = |status: &Status| {
+                status.backends.iter().filter(|b| b.state.as_str() == "ready").count()
+            };
+            (ready(&self.status()) == backends).then_some(())
+        });
+    }
+
+    /// Waits until a backend, by name or address, is in a state.
+    pub fn wait_state(&self, backend: &str, state: &str, within: Duration) {
+        wait_for(&format!("{backend} is {state}"), within, || {
+            let status = self.status();
+            let mut backends = status.backends.iter();
+            let found = backends.find(|b| b.name == backend || b.address == backend).unwrap();
+            (found.state.as_str() == state).then_some(())
+        });
+    }
+
+    /// The status document.
+    pub fn status(&self) -> Status {
+        let (code, body) = http_get(self.admin, "/status");
+        assert_eq!(code, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// The text of `/metrics`.
+    pub fn metrics(&self) -> String {
+        http_get(self.admin, "/metrics").1
+    }
+
+    /// The sum of all series of a metric whose line contains all of `labels`.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        self.metrics()
+            .lines()
+            .filter(|line| line.strip_prefix(name).is_some_and(|l| l.starts_with(['{', ' '])))
+            .filter(|line| labels.iter().all(|label| line.contains(label)))
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum()
+    }
+
+    /// What it has logged so far.
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: i32) {
+        send_signal(self.child.id(), signal);
+    }
+
+    /// Waits for its end.
+    pub fn wait_end(&mut self, within: Duration) -> ExitStatus {
+        let child = &mut self.child;
+        wait_for("the proxy ends", within, || child.try_wait().unwrap())
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let text = format!("--- the proxy's log ---\n{}\n", self.log_text());
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
+        }
+    }
+}
+
+/// Sends a signal to a process.
+pub fn send_signal(pid: u32, signal: i32) {
+    let status = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status();
+    assert!(status.unwrap().success(), "cannot signal {pid}");
+}
+
+/// A plain HTTP GET: status code and body.
+pub fn http_get(address: SocketAddr, path: &str) -> (u16, String) {
+    use std::io::Write;
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let code = text.split(' ').nth(1).unwrap().parse().unwrap();
+    let body = text.split_once("\r\n\r\n").unwrap().1;
+    (code, body.to_owned())
+}
+
+/// Runs a command and returns what it printed to standard output; panics when it fails.
+pub fn run(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?} ended with {}: {}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
