@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Runs every test, after installing what they need: bash tests/run.sh [cargo test arguments]
+#
+# On Debian and Ubuntu as root, missing packages are installed; elsewhere they are named, and the
+# tests that need them say "skipped: why". With KUBEBUILDER_ASSETS=DIR (etcd, kube-apiserver and
+# kubectl, as envtest has them) the tests with real kube-apiservers run too.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+need() { # need PROGRAM PACKAGE
+    command -v "$1" >/dev/null || PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null || missing+=("$2")
+}
+missing=()
+need nginx nginx-light
+need h2load nghttp2-client
+need curl curl
+need openssl openssl
+need ss iproute2
+need prlimit util-linux
+need musl-gcc musl-tools
+need cc build-essential
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "installing ${missing[*]}"
+        apt-get update -qq
+        # A service that starts on its own would take ports; the tests run their own.
+        RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    else
+        echo "not installed: ${missing[*]}; the tests that need them will be skipped" >&2
+    fi
+fi
+export PATH=$PATH:/usr/sbin:/sbin
+
+target=x86_64-unknown-linux-musl
+if [ ! -d "$(rustc --print sysroot)/lib/rustlib/$target" ] && command -v rustup >/dev/null; then
+    rustup target add "$target" || true
+fi
+if [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ]; then
+    cargo build --locked --release --target "$target"
+else
+    echo "no Rust target $target: the memory test will be skipped" >&2
+fi
+cargo test --locked --no-fail-fast "$@"
