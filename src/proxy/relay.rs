@@ -79,8 +79,8 @@ pub(super) async fn run(table: &Table, record: &Rc<Record>) -> Ended {
     loop {
         match poll_fn(|cx| relay.poll(cx)).await {
             Step::Ended(ended) => return ended,
-            // Boxed, because most connections never stall.
-            Step::Stalled => {
+            // Boxed, because most connections never stall and end both ways at once.
+            Step::Unheard => {
                 if let Some(ended) = Box::pin(relay.sit_out()).await {
                     return ended;
                 }
@@ -92,8 +92,8 @@ pub(super) async fn run(table: &Table, record: &Rc<Record>) -> Ended {
 /// Why the relay stops polling its two directions in the usual way.
 enum Step {
     Ended(Ended),
-    /// A direction holds bytes that its destination does not take.
-    Stalled,
+    /// A leg is not read: what it sent waits for the other leg, or it has said FIN.
+    Unheard,
 }
 
 /// Both directions of a connection. One task polls both, so that they need no lock between them.
@@ -110,26 +110,28 @@ impl Relay<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         match self.pump_both(cx) {
             Poll::Ready(ended) => Poll::Ready(Step::Ended(ended)),
-            Poll::Pending if self.stalled() => Poll::Ready(Step::Stalled),
+            Poll::Pending if self.unheard() => Poll::Ready(Step::Unheard),
             Poll::Pending => Poll::Pending,
         }
     }
 
-    /// Goes on until nothing is stalled any more. Meanwhile the source of a stalled direction is not
-    /// read, so that its reset would go unseen: the sockets' error events are watched instead.
+    /// Goes on until both legs are read again. The reset of a leg that is not read would go unseen,
+    /// so that its socket's error event is watched instead; a leg that is read tells by itself, and
+    /// after what it said before.
     async fn sit_out(&mut self) -> Option<Ended> {
         let record = self.record.clone();
         let mut client_error = std::pin::pin!(record.client.ready(Interest::ERROR));
         let mut server_error = std::pin::pin!(record.server.ready(Interest::ERROR));
         let (mut client_seen, mut server_seen) = (false, false);
         poll_fn(|cx| {
-            if !client_seen && client_error.as_mut().poll(cx).is_ready() {
+            let (client_read, server_read) = (self.up.reads(), self.down.reads());
+            if !client_read && !client_seen && client_error.as_mut().poll(cx).is_ready() {
                 client_seen = true;
                 if let Some(error) = net::pending_error(&record.client) {
                     return Poll::Ready(Some(Ended::Died(Leg::Client, End::of(&error))));
                 }
             }
-            if !server_seen && server_error.as_mut().poll(cx).is_ready() {
+            if !server_read && !server_seen && server_error.as_mut().poll(cx).is_ready() {
                 server_seen = true;
                 let error = net::pending_error(&record.server);
                 if let Some(ended) = error.and_then(|error| self.lose(Leg::Server, &error)) {
@@ -138,15 +140,15 @@ impl Relay<'_> {
             }
             match self.pump_both(cx) {
                 Poll::Ready(ended) => Poll::Ready(Some(ended)),
-                Poll::Pending if self.stalled() => Poll::Pending,
+                Poll::Pending if self.unheard() => Poll::Pending,
                 Poll::Pending => Poll::Ready(None),
             }
         })
         .await
     }
 
-    fn stalled(&self) -> bool {
-        self.up.stalled() || self.down.stalled()
+    fn unheard(&self) -> bool {
+        !self.up.reads() || !self.down.reads()
     }
 
     fn pump_both(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {

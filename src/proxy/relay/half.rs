@@ -85,6 +85,11 @@ impl Half {
         self.left.is_some()
     }
 
+    /// Is its source being read?
+    pub(super) fn reads(&self) -> bool {
+        self.want() == Want::Read
+    }
+
     /// Is there nothing more to do?
     pub(super) fn closed(&self) -> bool {
         self.phase == Phase::Closed
