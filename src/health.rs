@@ -15,7 +15,7 @@ use crate::config::HealthCheck;
 use crate::metrics::Metrics;
 use crate::model::{Hint, Writer};
 
-pub use machine::{Machine, Observation, RESET_MEMORY, Rules, Verdict};
+pub use machine::{Machine, Observation, RESET_MEMORY, Rules, SETTLING, Verdict};
 pub use probe::{Probe, ProbeError, Report, Session};
 pub use trust::Trust;
 

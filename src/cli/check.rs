@@ -97,6 +97,7 @@ fn finding(spec: &BackendSpec, report: &Report, time: Duration) -> Finding {
     let ok = Reason::new("ok", "answers its check");
     let (state, reason) = match &report.verdict {
         Ok(Verdict::Ready { warning }) => (State::Ready, warning.clone().unwrap_or(ok)),
+        Ok(Verdict::Alive(reason)) => (State::Ready, reason.clone()),
         Ok(Verdict::NotReady(reason)) => (State::NotReady, reason.clone()),
         Ok(Verdict::Dead(_, reason)) => (State::Dead, reason.clone()),
         Err(error) => (State::Unknown, Reason::new("local", error.to_string())),

@@ -19,6 +19,12 @@ const BACK_OFF_FRACTION: u32 = 8;
 /// A backend that carries none of this node's connections is probed this much less often.
 const IDLE_PACE: u32 = 3;
 
+/// How long a backend on its way back has to answer no more than "alive" before it counts as ready.
+/// A kube-apiserver that starts says 403 to nearly everybody until it has read the RBAC rules, and
+/// 401 to a stranger without anonymous access from the first moment on. It is not ready for some
+/// seconds more, and whoever is sent to it gets 403s for requests that are allowed.
+pub const SETTLING: Duration = Duration::from_secs(10);
+
 /// What judges observations: part of `healthCheck`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
@@ -40,6 +46,8 @@ pub enum Verdict {
         /// What to mend.
         warning: Option<Reason>,
     },
+    /// It is alive, but does not let us know whether it is ready (401, 403).
+    Alive(Reason),
     /// It is alive and says no.
     NotReady(Reason),
     /// It does not answer as a healthy server does.
@@ -64,6 +72,8 @@ struct Runs {
     bad: u32,
     alive: u32,
     silent: u32,
+    /// When the first probe of the run of answers that say no more than "alive" began.
+    alive_only_since: Option<Instant>,
     /// When the first probe of the silent run began.
     silent_since: Option<Instant>,
 }
@@ -73,6 +83,13 @@ impl Runs {
         match observation.verdict {
             Verdict::Ready { .. } => {
                 *self = Self { good: self.good + 1, alive: self.alive + 1, ..Self::default() };
+            }
+            Verdict::Alive(_) => {
+                *self = Self {
+                    alive: self.alive + 1,
+                    alive_only_since: self.alive_only_since.or(Some(observation.started)),
+                    ..Self::default()
+                };
             }
             Verdict::NotReady(_) => {
                 *self = Self { bad: self.bad + 1, alive: self.alive + 1, ..Self::default() };
@@ -132,15 +149,21 @@ impl Machine {
         if alive && self.doubted.is_some_and(|since| observation.started >= since) {
             self.doubted = None;
         }
-        if let Some(next) = self.next_state(&observation.verdict) {
+        if let Some(next) = self.next_state(observation) {
             self.enter(next, observation.ended);
             self.doubted = None;
         }
         let failing = self.condition.state == State::Ready && self.runs.bad > 0;
         self.condition.suspect = failing || self.doubted.is_some();
+        let ok = || Reason::new("ok", "answers its check");
         let (reason, warning) = match &observation.verdict {
-            Verdict::Ready { warning } => (Reason::new("ok", "answers its check"), warning.clone()),
-            Verdict::NotReady(reason) | Verdict::Dead(_, reason) => (reason.clone(), None),
+            Verdict::Ready { warning } => (ok(), warning.clone()),
+            Verdict::Alive(reason) if self.condition.state == State::Ready => {
+                (ok(), Some(reason.clone()))
+            }
+            Verdict::Alive(reason) | Verdict::NotReady(reason) | Verdict::Dead(_, reason) => {
+                (reason.clone(), None)
+            }
         };
         self.condition.reason = reason;
         self.condition.warning = warning;
@@ -159,11 +182,14 @@ impl Machine {
         news
     }
 
-    fn next_state(&self, verdict: &Verdict) -> Option<State> {
+    fn next_state(&self, observation: &Observation) -> Option<State> {
         let (rise, fall) = (self.rules.rise.get(), self.rules.fall.get());
         let runs = self.runs;
-        let next = match (self.condition.state, verdict) {
-            (State::Unknown, Verdict::Ready { .. }) => State::Ready,
+        let settled =
+            runs.alive_only_since.is_some_and(|since| observation.started >= since + SETTLING);
+        let next = match (self.condition.state, &observation.verdict) {
+            // With nothing better known of any backend, one that is alive will do.
+            (State::Unknown, Verdict::Ready { .. } | Verdict::Alive(_)) => State::Ready,
             (State::Unknown, Verdict::NotReady(_)) => State::NotReady,
             (State::Unknown | State::Ready | State::NotReady, Verdict::Dead(..))
                 if runs.silent >= fall =>
@@ -176,7 +202,10 @@ impl Machine {
             (State::NotReady | State::Dead, Verdict::Ready { .. }) if runs.good >= rise => {
                 State::Ready
             }
-            (State::Dead, Verdict::NotReady(_) | Verdict::Ready { .. }) if runs.alive >= rise => {
+            (State::NotReady | State::Dead, Verdict::Alive(_)) if settled => State::Ready,
+            (State::Dead, Verdict::NotReady(_) | Verdict::Alive(_) | Verdict::Ready { .. })
+                if runs.alive >= rise =>
+            {
                 State::NotReady
             }
             _ => return None,
@@ -227,5 +256,7 @@ impl Machine {
     }
 }
 
+#[cfg(test)]
+mod settling_tests;
 #[cfg(test)]
 mod tests;

@@ -76,6 +76,7 @@ impl Report {
     pub fn result(&self) -> &'static str {
         match &self.verdict {
             Ok(Verdict::Ready { .. }) => "ready",
+            Ok(Verdict::Alive(_)) => "alive",
             Ok(Verdict::NotReady(_)) => "notReady",
             Ok(Verdict::Dead(failure, _)) => failure.as_str(),
             Err(_) => "local",

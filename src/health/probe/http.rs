@@ -85,7 +85,7 @@ fn judge(status: StatusCode, body: &str, path: &str) -> Verdict {
                 "GET {path} answers {status}: it is alive, but anonymous access is off; set \
                  healthCheck.tls.certFile and keyFile to learn whether it is ready"
             );
-            Verdict::Ready { warning: Some(Reason::new(code, message)) }
+            Verdict::Alive(Reason::new(code, message))
         }
         429 => {
             let message = format!("GET {path} answers {status}: it is overloaded");
@@ -123,9 +123,10 @@ mod tests {
         let judged =
             |status: u16, body| judge(StatusCode::from_u16(status).unwrap(), body, "/readyz");
         assert_eq!(judged(200, ""), Verdict::Ready { warning: None });
-        for status in [401, 403, 429] {
-            assert!(matches!(judged(status, ""), Verdict::Ready { warning: Some(_) }), "{status}");
+        for status in [401, 403] {
+            assert!(matches!(judged(status, ""), Verdict::Alive(_)), "{status}");
         }
+        assert!(matches!(judged(429, ""), Verdict::Ready { warning: Some(_) }));
         for status in [301, 404, 500, 502, 503] {
             assert!(matches!(judged(status, ""), Verdict::NotReady(_)), "{status}");
         }
