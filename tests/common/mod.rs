@@ -2,19 +2,25 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
     clippy::unwrap_used,
     clippy::allow_attributes,
     reason = "every test binary uses another part of this module"
 )]
 
+mod cluster;
+
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, ErrorKind, Read, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use apiproxy::admin::Status;
+
+pub use cluster::{ANY_PORT, Client, Cluster};
 
 /// Says why a test cannot run here, and leaves it. In CI nothing may be skipped but what needs
 /// binaries that no registry has.
@@ -41,9 +47,55 @@ pub fn program() -> PathBuf {
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_apiproxy")), PathBuf::from)
 }
 
-/// A port of 127.0.0.1 that nobody has at this moment.
+/// A port of 127.0.0.1 that nobody has at this moment. It is below those that the kernel gives to
+/// outgoing connections, so that none of these takes it before it is used; the process id keeps
+/// test binaries that run side by side apart.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const FIRST: u32 = 11_000;
+    const COUNT: u32 = 20_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let number = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = FIRST + (std::process::id().wrapping_mul(211) + number) % COUNT;
+        let port = u16::try_from(port).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// The lines of the configuration for backends without names.
+pub fn backend_lines(addresses: &[SocketAddr]) -> String {
+    let line = |address| format!("  - address: \"{address}\"\n");
+    "backends:\n".to_owned() + &addresses.iter().map(line).collect::<Vec<_>>().concat()
+}
+
+/// Tells a measured figure, past the test harness, which would keep it to itself.
+pub fn report(figure: &str) {
+    let _ = writeln!(io::stderr(), "measured: {figure}");
+}
+
+/// Reads until the end of a connection and says how it came.
+pub fn read_to_end(stream: &mut TcpStream, within: Duration) -> io::Result<usize> {
+    stream.set_read_timeout(Some(within)).unwrap();
+    stream.read_to_end(&mut Vec::new())
+}
+
+/// Is this the end of a connection that was reset?
+pub fn is_reset<T>(result: &io::Result<T>) -> bool {
+    result.as_ref().is_err_and(|error| {
+        matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+    })
+}
+
+/// A child process. Killed when dropped.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Is there such a program on the PATH?
@@ -152,7 +204,7 @@ impl Proxy {
             .filter(|line| line.strip_prefix(name).is_some_and(|l| l.starts_with(['{', ' '])))
             .filter(|line| labels.iter().all(|label| line.contains(label)))
             .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
-            .sum()
+            .fold(0.0, |sum, value| sum + value)
     }
 
     /// What it has logged so far.
@@ -191,7 +243,6 @@ pub fn send_signal(pid: u32, signal: i32) {
 
 /// A plain HTTP GET: status code and body.
 pub fn http_get(address: SocketAddr, path: &str) -> (u16, String) {
-    use std::io::Write;
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();

@@ -1,0 +1,106 @@
+//! Too many clients, and too few file descriptors.
+#![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
+
+mod common;
+
+use std::fs;
+use std::net::TcpStream;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Cluster, Proxy, is_reset, read_to_end, report, wait_for};
+
+#[test]
+fn the_client_over_connections_max_is_reset_at_once() {
+    let cluster = Cluster::new(2);
+    let proxy = cluster.proxy("", "connections: { max: 5 }\n");
+    let client = cluster.client(&proxy);
+    let mut held: Vec<_> = (0..5).map(|_| client.open().unwrap()).collect();
+    for _ in 0..3 {
+        let start = Instant::now();
+        let mut refused = TcpStream::connect(proxy.listen).unwrap();
+        let end = read_to_end(&mut refused, Duration::from_secs(5));
+        assert!(is_reset(&end), "{end:?}");
+        assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    }
+    assert_eq!(proxy.metric("apiproxy_clients_refused_total", &[]).to_string(), "3");
+    for connection in &mut held {
+        client.name(connection).unwrap();
+    }
+    held.pop();
+    // The proxy has to hear of the end first.
+    let start = Instant::now();
+    wait_for("a client is served again", Duration::from_secs(2), || client.ask().ok());
+    report(&format!("after one closed, another is served within {:?}", start.elapsed()));
+    for connection in &mut held {
+        client.name(connection).unwrap();
+    }
+}
+
+/// Sets the limit of open files of a running process.
+fn limit_files(proxy: &Proxy, limit: usize) {
+    let pid = format!("--pid={}", proxy.child.id());
+    common::run(Command::new("prlimit").arg(pid).arg(format!("--nofile={limit}:20000")));
+}
+
+/// The limit that leaves room for so many files more. What the process inherited may have high
+/// numbers, so it is counted from below.
+fn limit_for(proxy: &Proxy, room: usize) -> usize {
+    let folder = format!("/proc/{}/fd", proxy.child.id());
+    let is_free = |number: &usize| fs::symlink_metadata(format!("{folder}/{number}")).is_err();
+    (0..).filter(is_free).nth(room).unwrap()
+}
+
+/// The processor time of a process so far, of a hundredth of a second each.
+fn ticks(proxy: &Proxy) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", proxy.child.id())).unwrap();
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    // utime and stime, the 14th and 15th field; the first two have been cut off.
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
+fn a_shortage_of_file_descriptors_is_survived_without_blaming_a_backend() {
+    if !common::has_program("prlimit") {
+        skip!("prlimit is not there to limit a running process");
+    }
+    let cluster = Cluster::new(2);
+    let proxy = cluster.proxy("interval: 200ms, fastInterval: 100ms,", "");
+    let client = cluster.client(&proxy);
+    let mut held: Vec<_> = (0..4).map(|_| client.open().unwrap()).collect();
+    let generation = proxy.log_text().matches("backend state").count();
+    assert_eq!(generation, 2, "both became ready");
+    for room in [1, 2, 3] {
+        limit_files(&proxy, limit_for(&proxy, room));
+        // More than it can accept, at once and for a while.
+        let crowd: Vec<_> = (0..50).map(|_| TcpStream::connect(proxy.listen).unwrap()).collect();
+        let before = ticks(&proxy);
+        thread::sleep(Duration::from_secs(2));
+        let used = ticks(&proxy) - before;
+        report(&format!(
+            "room for {room} files, 50 clients: {} % of a processor for 2 s",
+            used / 2
+        ));
+        assert!(used < 50, "it spins: {used} of 200 hundredths of a second");
+        for connection in &mut held {
+            client.name(connection).unwrap();
+        }
+        drop(crowd);
+        limit_files(&proxy, 20_000);
+        let start = Instant::now();
+        wait_for("clients are served again", Duration::from_secs(3), || client.ask().ok());
+        report(&format!("files again: served within {:?}", start.elapsed()));
+    }
+    let errors = proxy.metric("apiproxy_accept_errors_total", &[]);
+    let local = proxy.metric("apiproxy_connections_total", &["local"]);
+    let probes = proxy.metric("apiproxy_probes_total", &["local"]);
+    report(&format!(
+        "failed for want of files: {errors} accepts, {local} connects, {probes} probes"
+    ));
+    assert!(errors >= 1.0 && local >= 1.0 && probes >= 1.0, "nothing was short");
+    assert_eq!(proxy.log_text().matches("backend state").count(), generation, "a state changed");
+    for backend in proxy.status().backends {
+        assert_eq!((backend.state.as_str(), backend.connect_failures_total), ("ready", 0));
+    }
+}
