@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 
 /// Where trust and identity are read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +46,16 @@ pub enum MaterialError {
         /// Why.
         detail: String,
     },
+    /// The client certificate and the key cannot be used together.
+    #[error("{key} is no key for the certificate in {chain}: {source}")]
+    Unmatched {
+        /// The file of the certificate.
+        chain: PathBuf,
+        /// The file of the key.
+        key: PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
 }
 
 /// Trust and identity, as read.
@@ -53,8 +64,11 @@ pub struct Material {
     /// The CAs; `None` accepts any certificate.
     pub roots: Option<Arc<RootCertStore>>,
     /// Client certificate chain and key.
-    pub identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    pub identity: Option<Identity>,
 }
+
+/// A client certificate chain and its key.
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 /// What changes when one of the files is rewritten, replaced, removed or made again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,11 +81,12 @@ impl Material {
     /// Reads the files.
     ///
     /// # Errors
-    /// A file is missing, unreadable, or holds no usable PEM.
+    /// A file is missing, unreadable, or holds no usable PEM; certificate and key are no pair, as for
+    /// a moment while both are replaced.
     pub fn read(paths: &Paths) -> Result<Self, MaterialError> {
         let roots = paths.ca.as_deref().map(read_roots).transpose()?;
         let identity = match &paths.identity {
-            Some((chain, key)) => Some((certificates(chain)?, private_key(key)?)),
+            Some((chain, key)) => Some(read_identity(chain, key)?),
             None => None,
         };
         Ok(Self { roots: roots.map(Arc::new), identity })
@@ -113,6 +128,19 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, MaterialErr
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, MaterialError> {
     PrivateKeyDer::from_pem_file(path).map_err(|error| pem_error(path, "private key", error))
+}
+
+fn read_identity(chain_path: &Path, key_path: &Path) -> Result<Identity, MaterialError> {
+    let identity = (certificates(chain_path)?, private_key(key_path)?);
+    let provider = rustls::crypto::ring::default_provider();
+    CertifiedKey::from_der(identity.0.clone(), identity.1.clone_key(), &provider).map_err(
+        |source| MaterialError::Unmatched {
+            chain: chain_path.to_owned(),
+            key: key_path.to_owned(),
+            source,
+        },
+    )?;
+    Ok(identity)
 }
 
 fn read_roots(path: &Path) -> Result<RootCertStore, MaterialError> {
