@@ -9,6 +9,7 @@
 )]
 
 mod cluster;
+mod tcp;
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write as _};
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use apiproxy::admin::Status;
 
 pub use cluster::{ANY_PORT, Client, Cluster};
+pub use tcp::Echo;
 
 /// Says why a test cannot run here, and leaves it. In CI nothing may be skipped but what needs
 /// binaries that no registry has.
