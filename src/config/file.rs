@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use super::ConfigError;
@@ -47,6 +48,9 @@ pub(super) fn read_text(path: &Path) -> Result<String, ConfigError> {
 
 /// The bytes of a file, or `None` when it is larger than [`LARGEST`].
 pub(super) fn read_bytes(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    if is_named_pipe(path) {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "it is a named pipe"));
+    }
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_dir() {
@@ -61,12 +65,21 @@ pub(super) fn read_bytes(path: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok(fits.then_some(bytes))
 }
 
+/// Is this a pipe in the file system? Opening it would wait for a writer, for ever if none comes.
+/// Pipes without a name, `/dev/stdin` and the shell's `<(..)`, have a writer, or end at once; their
+/// links lead to no path.
+fn is_named_pipe(path: &Path) -> bool {
+    let is_pipe = std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo());
+    is_pipe && path.canonicalize().is_ok()
+}
+
 /// What to do about a file that cannot be read.
 pub(super) fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         ErrorKind::NotFound => "check the path",
         ErrorKind::PermissionDenied => "make it readable for the user that runs apiproxy",
         ErrorKind::IsADirectory => "name the file in it",
+        ErrorKind::InvalidInput => "use a regular file, or /dev/stdin",
         _ => "check the file and its file system",
     }
 }
