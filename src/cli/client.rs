@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -15,6 +15,9 @@ use crate::admin::Status;
 
 /// A local process that does not answer for so long is stuck.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Far more than the status of 64 backends takes. What is longer is not from apiproxy.
+const LONGEST: usize = 4 * 1024 * 1024;
 
 /// Fetches the status document.
 pub(super) async fn status(admin: SocketAddr) -> Result<Status, CliError> {
@@ -57,5 +60,12 @@ async fn get(admin: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), CliEr
         .map_err(|error| CliError::Failed(error.to_string()))?;
     let answer = sender.send_request(request).await.map_err(broken)?;
     let code = answer.status();
-    Ok((code, answer.into_body().collect().await.map_err(broken)?.to_bytes()))
+    let body = Limited::new(answer.into_body(), LONGEST).collect().await.map_err(|error| {
+        CliError::Failed(if error.is::<LengthLimitError>() {
+            format!("what answers at {admin} is not apiproxy (its answer is longer than {LONGEST} bytes)")
+        } else {
+            format!("what answers at {admin} broke off: {error}")
+        })
+    })?;
+    Ok((code, body.to_bytes()))
 }
