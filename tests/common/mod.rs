@@ -9,6 +9,7 @@
 )]
 
 mod cluster;
+mod program;
 mod tcp;
 
 use std::fs::File;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use apiproxy::admin::Status;
 
 pub use cluster::{ANY_PORT, Client, Cluster};
+pub use program::{Outcome, apiproxy, command, outcome};
 pub use tcp::Echo;
 
 /// Says why a test cannot run here, and leaves it. In CI nothing may be skipped but what needs
