@@ -10,8 +10,8 @@ use super::Backend;
 pub enum Doubt {
     /// A connection could not be made.
     Connect,
-    /// A connection was reset or closed before the backend said anything.
-    EarlyReset,
+    /// A connection was reset, or closed before the backend said anything.
+    Reset,
     /// Client bytes have waited about a second for an answer.
     Silence,
     /// Sent bytes stay unacknowledged.
@@ -20,14 +20,13 @@ pub enum Doubt {
 
 impl Doubt {
     /// Every doubt, in label order.
-    pub const ALL: [Self; 4] =
-        [Self::Connect, Self::EarlyReset, Self::Silence, Self::Unacknowledged];
+    pub const ALL: [Self; 4] = [Self::Connect, Self::Reset, Self::Silence, Self::Unacknowledged];
 
     /// The label value.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connect",
-            Self::EarlyReset => "earlyReset",
+            Self::Reset => "reset",
             Self::Silence => "silence",
             Self::Unacknowledged => "unacknowledged",
         }

@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 use tracing::debug;
 
 use super::connect::{self, Connected};
@@ -33,7 +32,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: TcpStream) {
     // A leg that is dead already says so at its first read.
     let _ = net::tune(&client, keepalive);
     let _ = net::tune(&server, keepalive);
-    let record = Rc::new(Record::new(client, server, active, Instant::now().into_std()));
+    let record = Rc::new(Record::new(client, server, active));
     let entered = worker.table.enter(&record);
     let ended = super::relay::run(&worker.table, &record).await;
     drop(entered);
@@ -56,13 +55,13 @@ fn finish(worker: &Worker, record: &Record, ended: Ended) {
         net::reset_on_close(&record.client);
         net::reset_on_close(&record.server);
     }
-    let silent = record.heard.get().is_none() && record.unanswered.get().is_some();
-    let by_server = matches!(reason, CloseReason::BackendReset | CloseReason::Finished);
-    if silent && by_server {
+    let unheard = record.heard.get().is_none() && record.unanswered.get().is_some();
+    let hung_up = reason == CloseReason::Finished && unheard;
+    if hung_up || reason == CloseReason::BackendReset {
         worker.shared.hints.give(Hint::Doubt {
             backend: backend.clone(),
-            doubt: Doubt::EarlyReset,
-            since: record.opened,
+            doubt: Doubt::Reset,
+            since: tokio::time::Instant::now().into_std(),
         });
     }
     debug!(backend = %backend.name, reason = reason.as_str(), "a connection ended");

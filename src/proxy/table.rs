@@ -21,7 +21,6 @@ pub(super) struct Record {
     pub(super) client: TcpStream,
     pub(super) server: TcpStream,
     pub(super) active: Active,
-    pub(super) opened: Instant,
     /// When the backend was last heard; `None` before its first byte.
     pub(super) heard: Cell<Option<Instant>>,
     /// When the first client byte was sent that the backend has not answered by any byte since.
@@ -39,17 +38,11 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(
-        client: TcpStream,
-        server: TcpStream,
-        active: Active,
-        opened: Instant,
-    ) -> Self {
+    pub(super) fn new(client: TcpStream, server: TcpStream, active: Active) -> Self {
         Self {
             client,
             server,
             active,
-            opened,
             heard: Cell::new(None),
             unanswered: Cell::new(None),
             held_back: Cell::new(false),
