@@ -92,6 +92,13 @@ impl Snapshot {
         self.entries.iter().any(|entry| entry.condition.state == State::Ready)
     }
 
+    /// Is there a backend that clients of a dead one can be sent to in good conscience? One in doubt
+    /// may be about to die of the same cause.
+    pub fn has_haven(&self) -> bool {
+        let mut conditions = self.entries.iter().map(|entry| &entry.condition);
+        conditions.any(|condition| condition.state == State::Ready && !condition.suspect)
+    }
+
     /// The entry of a backend, by identity.
     pub fn entry(&self, backend: &Arc<Backend>) -> Option<&Entry> {
         self.entries.iter().find(|entry| Arc::ptr_eq(&entry.backend, backend))

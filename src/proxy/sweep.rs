@@ -93,8 +93,8 @@ fn sweep_dead(worker: &Worker, now: Instant) -> bool {
         .iter()
         .any(|entry| entry.condition.state == State::Dead && burdened(&entry.backend));
     // Nothing is reset while there is nowhere better to go.
-    if !some_dead || !snapshot.usable() {
-        return false;
+    if !some_dead || !snapshot.has_haven() {
+        return some_dead && snapshot.usable();
     }
     let mut waiting = false;
     worker.table.each(|record| waiting |= judge(&snapshot, record, now));
