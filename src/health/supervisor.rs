@@ -30,6 +30,8 @@ pub(super) struct Supervisor {
     writer: Rc<Writer>,
     metrics: Metrics,
     published: Condition,
+    /// Did the last probe fail for a reason of our own? Said once, not with every probe.
+    unable: bool,
 }
 
 /// A hint starts a probe at once, but not so soon after the last one: a backend that fails every
@@ -53,7 +55,8 @@ impl Supervisor {
     ) -> Self {
         let machine = Machine::new(rules, Instant::now().into_std());
         let published = machine.condition().clone();
-        Self { backend, machine, probe, session: Session::default(), writer, metrics, published }
+        let session = Session::default();
+        Self { backend, machine, probe, session, writer, metrics, published, unable: false }
     }
 
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Hint>) {
@@ -112,6 +115,9 @@ impl Supervisor {
         debug!(backend = name, result, ?time, "a probe ended");
         match &ended.report.verdict {
             Ok(verdict) => {
+                if std::mem::take(&mut self.unable) {
+                    info!(backend = name, "this host can probe again");
+                }
                 self.metrics.observe("apiproxy_probe_seconds", name, time);
                 self.machine.observe(&Observation {
                     started: ended.started.into_std(),
@@ -121,7 +127,11 @@ impl Supervisor {
                 self.publish();
             }
             // Says nothing about the backend, so that its state stays.
-            Err(error) => warn!(backend = name, %error, "this host cannot probe"),
+            Err(error) if !self.unable => {
+                warn!(backend = name, %error, "this host cannot probe; the last state stays");
+                self.unable = true;
+            }
+            Err(_) => {}
         }
     }
 

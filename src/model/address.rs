@@ -79,6 +79,9 @@ impl FromStr for BackendAddress {
         if let Ok(ip) = text.parse::<std::net::Ipv6Addr>() {
             return Err(ParseAddressError::UnbracketedIpv6(ip.to_string()));
         }
+        if text.is_empty() {
+            return Err(ParseAddressError::BadHost(String::new()));
+        }
         let (host, port) =
             text.rsplit_once(':').ok_or_else(|| ParseAddressError::MissingPort(text.to_owned()))?;
         if host.starts_with('[') && !host.ends_with(']') {

@@ -114,8 +114,19 @@ fn pem_error(path: &Path, wanted: &'static str, error: PemError) -> MaterialErro
     }
 }
 
+/// Refuses what would make a read wait or never end, such as a named pipe.
+fn regular(path: &Path) -> Result<(), MaterialError> {
+    let path = path.to_owned();
+    match std::fs::metadata(&path) {
+        Ok(meta) if meta.is_file() => Ok(()),
+        Ok(_) => Err(MaterialError::Broken { path, detail: "it is not a regular file".to_owned() }),
+        Err(source) => Err(MaterialError::Read { path, source }),
+    }
+}
+
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, MaterialError> {
     let wanted = "certificate";
+    regular(path)?;
     let found = CertificateDer::pem_file_iter(path)
         .map_err(|error| pem_error(path, wanted, error))?
         .collect::<Result<Vec<_>, _>>()
@@ -127,6 +138,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, MaterialErr
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, MaterialError> {
+    regular(path)?;
     PrivateKeyDer::from_pem_file(path).map_err(|error| pem_error(path, "private key", error))
 }
 

@@ -181,7 +181,7 @@ fn loops_are_found() {
 
 #[test]
 fn more_backends_than_fit_are_refused() {
-    let list: String = (0..65).map(|n| format!("  - address: 10.0.1.{n}:6443\n")).collect();
-    let error = parse(&format!("{HEAD}backends:\n{list}")).unwrap_err();
+    let list: Vec<_> = (0..65).map(|n| format!("  - address: 10.0.1.{n}:6443\n")).collect();
+    let error = parse(&format!("{HEAD}backends:\n{}", list.concat())).unwrap_err();
     assert!(error.to_string().contains("65 backends are more than 64"), "{error}");
 }
