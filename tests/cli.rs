@@ -23,7 +23,7 @@ fn wrong_flags_are_refused() {
         (&["run", "--config"], "a value is required for '--config <FILE>'"),
         (&["run"], "nothing to proxy: give --backend HOST:PORT"),
         (&["check"], "try `apiproxy demo`"),
-        (&["run", CA, "-b", ""], "--backend: `` has no port"),
+        (&["run", CA, "-b", ""], "--backend: an address is missing"),
         (&["run", CA, "-b", "10.0.0.1"], "write HOST:PORT, for example 10.0.0.1:6443"),
         (&["run", CA, "-b", "10.0.0.1:99999"], "--backend: `99999` is not a port"),
         (&["run", CA, "-b", "10.0.0.1:0"], "--backend: `0` is not a port"),

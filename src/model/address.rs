@@ -23,6 +23,9 @@ pub struct BackendAddress {
 /// Why a text is not a [`BackendAddress`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseAddressError {
+    /// No text at all.
+    #[error("an address is missing; write HOST:PORT, for example 10.0.0.11:6443")]
+    Empty,
     /// No `:PORT` at the end.
     #[error("`{0}` has no port; write HOST:PORT, for example {0}:6443")]
     MissingPort(String),
@@ -80,7 +83,7 @@ impl FromStr for BackendAddress {
             return Err(ParseAddressError::UnbracketedIpv6(ip.to_string()));
         }
         if text.is_empty() {
-            return Err(ParseAddressError::BadHost(String::new()));
+            return Err(ParseAddressError::Empty);
         }
         let (host, port) =
             text.rsplit_once(':').ok_or_else(|| ParseAddressError::MissingPort(text.to_owned()))?;
