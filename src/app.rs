@@ -111,6 +111,7 @@ pub fn build(config: &Config) -> Result<Bound, StartError> {
         listeners,
         connect: config.connect,
         connections: within_file_limit(config.connections),
+        rebalance: config.rebalance,
         threads: config.threads.get(),
         snapshot: reader.clone(),
         hints,

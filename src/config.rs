@@ -108,6 +108,8 @@ pub struct Config {
     pub connect: Connect,
     /// Limits and timers of relayed connections.
     pub connections: Connections,
+    /// Moving connections to a backend that is ready again.
+    pub rebalance: Rebalance,
     /// Metrics, probes and status.
     pub admin: Admin,
     /// Data threads, 1 to 64.
@@ -203,8 +205,24 @@ pub struct Connections {
     /// second by `TCP_INFO` instead of `TCP_USER_TIMEOUT`: since Linux 5.11 the latter also cuts a
     /// live peer that merely keeps its window closed, such as `kubectl logs | less`.
     pub user_timeout: Duration,
-    /// How long streams may go on after SIGTERM, 0 s to 24 h.
+    /// How long streams may go on after SIGTERM, and how long connections of a backend that is not
+    /// ready, 0 s to 24 h.
     pub drain_timeout: Duration,
+}
+
+/// `rebalance`: moving connections to a backend that is ready again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rebalance {
+    /// Is anything moved at all?
+    pub enabled: bool,
+    /// How long after a backend became ready the window opens, 0 s to 1 h. By default slow start is
+    /// over by then.
+    pub after: Duration,
+    /// Connections move at random moments within this time, 1 s to 1 h, so that a fleet does not
+    /// act together.
+    pub window: Duration,
+    /// How long a connection must have carried nothing, 50 ms to 1 min.
+    pub quiet_for: Duration,
 }
 
 /// `admin`: the read-only HTTP endpoint.

@@ -14,12 +14,13 @@
 //! data path tells the health component what it notices through [`model::Hints`], which never decide
 //! anything: they start probes.
 //!
-//! What decides is pure: [`balance::pick`] (who takes a client), [`health::Machine`] (what state a
-//! backend is in), and inside [`proxy`] the relay's directions and the sentence on the connections
-//! of a dead backend. Clock, randomness and the results of I/O come in as arguments.
+//! What decides is pure: [`balance::pick`] (who takes a client), [`rebalance`] (who moves, and when),
+//! [`health::Machine`] (what state a backend is in), and inside [`proxy`] the relay's directions and
+//! the sentence on the connections of a dead backend. Clock, randomness and the results of I/O come
+//! in as arguments.
 //!
 //! Imports point down: `cli -> app -> components -> {config, model} -> leaves` ([`drain`],
-//! [`metrics`], [`net`], [`signal`], [`tls`]), with `proxy -> balance` as the one sideways edge.
+//! [`metrics`], [`net`], [`signal`], [`tls`]), with `proxy -> {balance, rebalance}` sideways.
 //! `tests/layering.rs` holds the table and fails when it is broken.
 
 pub mod admin;
@@ -35,5 +36,6 @@ pub mod metrics;
 pub mod model;
 pub mod net;
 pub mod proxy;
+pub mod rebalance;
 pub mod signal;
 pub mod tls;

@@ -176,6 +176,11 @@ pub const CATALOGUE: &[(&str, Kind, &str)] = &[
         Kind::Counter,
         "Second backends tried in parallel because the first was slow.",
     ),
+    (
+        "apiproxy_rebalanced_total",
+        Kind::Counter,
+        "Connections moved away at a quiet moment, to a backend that is ready again.",
+    ),
     ("apiproxy_clients_refused_total", Kind::Counter, "Clients refused at connections.max."),
     (
         "apiproxy_clients_unserved_total",

@@ -74,6 +74,13 @@ pub fn pending_error(stream: &TcpStream) -> Option<io::Error> {
     stream.take_error().ok().flatten()
 }
 
+/// Has the kernel received bytes, a FIN or an error on this socket that have not been read?
+pub fn has_unread(stream: &TcpStream) -> bool {
+    use rustix::net::{RecvFlags, recv};
+    let peeked = recv(stream, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    !matches!(peeked, Err(Errno::AGAIN))
+}
+
 /// Is this an error of this host (descriptors, ports, memory, a local firewall), which says nothing
 /// about the peer?
 pub fn is_local(error: &io::Error) -> bool {

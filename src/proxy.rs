@@ -14,7 +14,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
 
-use crate::config::{Connect, Connections};
+use crate::config::{Connect, Connections, Rebalance};
 use crate::drain::Phases;
 use crate::metrics::DataPath;
 use crate::model::{Hints, Reader};
@@ -33,6 +33,8 @@ pub struct Parts {
     pub connect: Connect,
     /// Limits and timers.
     pub connections: Connections,
+    /// Moving connections to a backend that is ready again.
+    pub rebalance: Rebalance,
     /// Data threads.
     pub threads: usize,
     /// The current snapshot.
@@ -54,6 +56,7 @@ pub fn start(parts: Parts) -> Result<Vec<WorkerHandle>, WorkerError> {
     let shared = Arc::new(Shared {
         connect: parts.connect,
         connections: parts.connections,
+        rebalance: parts.rebalance,
         snapshot: parts.snapshot,
         hints: parts.hints,
         permits: Permits::new(parts.connections.max.get()),

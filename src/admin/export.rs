@@ -21,6 +21,8 @@ pub(super) fn backends(metrics: &Metrics, snapshot: &Snapshot) {
             let labels = [("backend", backend), ("reason", reason.as_str())];
             metrics.total("apiproxy_connections_closed_total", &labels, counters.closes(*reason));
         }
+        let rebalanced = counters.closes(CloseReason::Rebalanced);
+        metrics.total("apiproxy_rebalanced_total", &[("backend", backend)], rebalanced);
         for direction in Direction::ALL {
             let labels = [("backend", backend), ("direction", direction.as_str())];
             metrics.total("apiproxy_bytes_total", &labels, counters.bytes(direction));

@@ -120,7 +120,21 @@ const KEYS: &[KeyDoc] = &[
         "connections.drainTimeout",
         "60s",
         "0s to 24h",
-        "How long connections may go on after SIGTERM",
+        "How long connections may go on after SIGTERM, or on a backend that is not ready",
+    ),
+    key(
+        "rebalance.enabled",
+        "true",
+        "`true`, `false`",
+        "Move connections to a backend that is ready again, at quiet moments",
+    ),
+    key("rebalance.after", "30s", "0s to 1h", "How long after it became ready the moving begins"),
+    key("rebalance.window", "5m", "1s to 1h", "Time over which the moves are spread at random"),
+    key(
+        "rebalance.quietFor",
+        "2s",
+        "50ms to 1m",
+        "How long a connection must have carried nothing to be moved",
     ),
     key(
         "admin.listen",

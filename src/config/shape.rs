@@ -26,6 +26,7 @@ pub(super) struct Proxy {
     pub(super) health_check: Option<HealthCheck>,
     pub(super) connect: Option<Connect>,
     pub(super) connections: Option<Connections>,
+    pub(super) rebalance: Option<Rebalance>,
     pub(super) admin: Option<Admin>,
     pub(super) threads: Option<i128>,
     pub(super) log: Option<Log>,
@@ -77,6 +78,15 @@ pub(super) struct Connections {
     pub(super) keepalive: Option<Duration>,
     pub(super) user_timeout: Option<Duration>,
     pub(super) drain_timeout: Option<Duration>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Rebalance {
+    pub(super) enabled: Option<bool>,
+    pub(super) after: Option<Duration>,
+    pub(super) window: Option<Duration>,
+    pub(super) quiet_for: Option<Duration>,
 }
 
 #[derive(Debug, Default, Deserialize)]

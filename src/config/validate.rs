@@ -13,7 +13,7 @@ use hyper::http::uri::PathAndQuery;
 use super::document::Document;
 use super::faults::{Fault, Faults, Place, quoted};
 use super::overrides::flag_for;
-use super::{Config, Connect, Connections, HealthCheck, Log, Overrides, shape};
+use super::{Config, Connect, Connections, HealthCheck, Log, Overrides, Rebalance, shape};
 use crate::model::Zone;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -50,6 +50,7 @@ pub(super) fn config(raw: shape::Proxy, around: Surroundings<'_>, faults: &mut F
         health_check: check.health_check(raw.health_check.unwrap_or_default()),
         connect: check.connect(&raw.connect.unwrap_or_default()),
         connections: check.connections(&raw.connections.unwrap_or_default()),
+        rebalance: check.rebalance(&raw.rebalance.unwrap_or_default()),
         admin,
         threads: NonZeroUsize::new(check.number("threads", raw.threads, 1, 1..=64))
             .unwrap_or(NonZeroUsize::MIN),
@@ -103,6 +104,21 @@ impl Check<'_, '_> {
             ("connect.timeout", timeout),
         );
         Connect { timeout, hedge_after }
+    }
+
+    fn rebalance(&mut self, raw: &shape::Rebalance) -> Rebalance {
+        let second = SECOND..=HOUR;
+        Rebalance {
+            enabled: raw.enabled.unwrap_or(true),
+            after: self.duration("rebalance.after", raw.after, 30 * SECOND, Duration::ZERO..=HOUR),
+            window: self.duration("rebalance.window", raw.window, 5 * MINUTE, second),
+            quiet_for: self.duration(
+                "rebalance.quietFor",
+                raw.quiet_for,
+                2 * SECOND,
+                Duration::from_millis(50)..=MINUTE,
+            ),
+        }
     }
 
     fn connections(&mut self, raw: &shape::Connections) -> Connections {

@@ -37,7 +37,7 @@ impl Default for LoadOptions {
 }
 
 /// A client that lists namespaces again and again on one HTTP/2 connection, and dials anew after
-/// any error; and watches, each on a connection of its own, that do so when cut. Dropping it ends
+/// any error or orderly close; and watches, each on a connection of its own, that do so when cut. Dropping it ends
 /// its thread and connections.
 pub struct Load {
     stats: Arc<watch::Sender<LoadStats>>,
@@ -128,7 +128,9 @@ async fn request(
     connection: Option<Connection>,
     stats: &watch::Sender<LoadStats>,
 ) -> io::Result<(String, Connection)> {
-    let mut connection = if let Some(connection) = connection {
+    // As client-go does: a connection that was closed while it was idle is no failed request.
+    let kept = connection.filter(|connection| !connection.is_closed());
+    let mut connection = if let Some(connection) = kept {
         connection
     } else {
         stats.send_modify(|stats| stats.dials += 1);

@@ -153,6 +153,15 @@ impl Connection {
         self.send("POST", path, body).await
     }
 
+    /// Has the other side closed it? Waits for nothing, so that a request sent right after may
+    /// still meet a close.
+    pub fn is_closed(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http2(sender) => sender.is_closed(),
+        }
+    }
+
     async fn send(
         &mut self,
         method: &str,

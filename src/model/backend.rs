@@ -104,10 +104,22 @@ labels! {
         HalfClosed = "halfClosed",
         /// We reset it, because the backend is dead.
         BackendDead = "backendDead",
+        /// We closed it at a quiet moment, to move its client to a backend that is ready again.
+        Rebalanced = "rebalanced",
+        /// We closed it because the backend says that it is not ready: at a quiet moment, or at the
+        /// end of `drainTimeout`.
+        Drained = "drained",
         /// We closed it while shutting down.
         Shutdown = "shutdown",
         /// An error of this host.
         Local = "local",
+    }
+}
+
+impl CloseReason {
+    /// Is it put off when the connection turns out to be busy after all?
+    pub fn is_gentle(self) -> bool {
+        matches!(self, Self::Rebalanced | Self::Drained)
     }
 }
 

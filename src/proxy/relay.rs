@@ -1,6 +1,7 @@
 //! Carries bytes between a client and its backend, exactly, until both ends are done or one dies.
 
 mod half;
+mod records;
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -8,17 +9,19 @@ use std::io;
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::sweep::{HALF_CLOSED_PATIENCE, PATIENCE};
-use super::table::{Record, Table};
+use super::table::{Record, Table, now};
 use crate::model::{CloseReason, Direction};
 use crate::net;
 use half::{Half, Want};
+use records::Records;
+
+pub(super) use records::Speech;
 
 /// The scratch buffer of a thread: what one read takes at most. A stalled direction keeps at most
 /// this much.
@@ -30,11 +33,6 @@ const BUDGET: u32 = 16;
 thread_local! {
     /// One for all connections of a thread, so that an idle connection holds no buffer.
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
-}
-
-/// The clock of the runtime, which tests can pause.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 /// One end of a relayed connection.
@@ -75,7 +73,14 @@ impl End {
 
 /// Relays until the end. The streams stay in the record; the caller closes them by dropping it.
 pub(super) async fn run(table: &Table, record: &Rc<Record>) -> Ended {
-    let mut relay = Relay { table, record, up: Half::default(), down: Half::default(), lost: None };
+    let mut relay = Relay {
+        table,
+        record,
+        up: Half::default(),
+        down: Half::default(),
+        lost: None,
+        records: [Records::default(); 2],
+    };
     loop {
         match poll_fn(|cx| relay.poll(cx)).await {
             Step::Ended(ended) => return ended,
@@ -104,6 +109,8 @@ struct Relay<'a> {
     down: Half,
     /// A leg that took no more bytes, and how it died. What it said before is still passed on.
     lost: Option<(Leg, End)>,
+    /// Where each direction stands in its TLS records.
+    records: [Records; 2],
 }
 
 impl Relay<'_> {
@@ -152,7 +159,8 @@ impl Relay<'_> {
     }
 
     fn pump_both(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        if let Some(reason) = self.record.closing(cx) {
+        let closing = self.record.closing(cx);
+        if let Some(reason) = closing.filter(|reason| !reason.is_gentle()) {
             return Poll::Ready(Ended::Closed(reason));
         }
         for direction in Direction::ALL {
@@ -161,11 +169,30 @@ impl Relay<'_> {
             }
         }
         self.record.held_back.set(self.down.stalled());
+        let between = self.records.into_iter().all(Records::at_boundary);
+        self.record.between_records.set(between && !self.up.stalled() && !self.down.stalled());
+        if let Some(reason) = closing {
+            if !self.has_news() {
+                return Poll::Ready(Ended::Closed(reason));
+            }
+            // It was quiet when it was asked to end; it is not any more.
+            self.record.reprieve();
+            self.record.closing(cx);
+        }
         if self.up.closed() && self.down.closed() {
             let died = self.lost.map(|(leg, end)| Ended::Died(leg, end));
             return Poll::Ready(died.unwrap_or(Ended::Finished));
         }
         Poll::Pending
+    }
+
+    /// Are there bytes that came after the wish to close it, read or not?
+    fn has_news(&self) -> bool {
+        let Some(wish) = self.record.moving.get().filter(|wish| !wish.forced) else { return false };
+        self.record.last_byte.get() > wish.asked
+            || !self.record.between_records.get()
+            || net::has_unread(&self.record.client)
+            || net::has_unread(&self.record.server)
     }
 
     /// Moves bytes one way for as long as both ends go along. Ready only when the connection ends.
@@ -243,7 +270,7 @@ impl Relay<'_> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Copied::Some,
                 Err(error) => return Copied::SourceDied(error),
             };
-            self.note_read(direction);
+            self.note_read(direction, &buffer[..count]);
             let written = match sink.try_write(&buffer[..count]) {
                 Ok(written) => written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
@@ -273,9 +300,12 @@ impl Relay<'_> {
         }
     }
 
-    fn note_read(&self, direction: Direction) {
+    fn note_read(&mut self, direction: Direction, bytes: &[u8]) {
+        let now = now();
+        let speech = self.records[direction as usize].feed(bytes);
+        self.record.carried(direction, speech, now);
         if direction == Direction::Down {
-            self.record.heard.set(Some(now()));
+            self.record.heard.set(Some(now));
             self.record.unanswered.set(None);
         }
     }

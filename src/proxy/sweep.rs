@@ -1,6 +1,7 @@
 //! Looks after connections that wait: tells the health component of silence, resets the connections
 //! of a dead backend, and reaps half-closed ones.
 
+mod moves;
 mod sentence;
 
 use std::rc::Rc;
@@ -13,6 +14,7 @@ use super::table::Record;
 use super::worker::Worker;
 use crate::model::{Backend, CloseReason, Doubt, Hint, Snapshot, State};
 use crate::net;
+use moves::Moves;
 use sentence::{Sentence, sentence};
 
 pub(super) use sentence::Evidence;
@@ -31,13 +33,15 @@ const DEAD_PACE: Duration = Duration::from_millis(100);
 /// Sweeps for as long as the thread lives.
 pub(super) async fn run(worker: Rc<Worker>) {
     let mut changed = worker.shared.snapshot.subscribe();
+    let mut moves = Moves::new(worker.shared.rebalance, worker.shared.connections.drain_timeout);
     loop {
         let now = tokio::time::Instant::now().into_std();
         let condemned = sweep_dead(&worker, now);
         worker.table.sweep_waiting(now, |record| look_at_waiting(&worker, record, now));
         worker.table.sweep_half_closed(now, |record| look_at_half_closed(record, now));
         let pace = condemned.then(|| now + DEAD_PACE);
-        let next = worker.table.next_due().into_iter().chain(pace).min();
+        let next_move = moves.sweep(&worker.table, &worker.shared.snapshot.load(), now);
+        let next = worker.table.next_due().into_iter().chain(pace).chain(next_move).min();
         tokio::select! {
             () = worker.table.news.notified() => {}
             result = changed.changed() => if result.is_err() { return },

@@ -12,8 +12,10 @@ use slab::Slab;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::relay::Speech;
 use super::sweep::Evidence;
-use crate::model::{Active, CloseReason};
+use crate::model::{Active, CloseReason, Direction};
+use crate::rebalance::Traffic;
 
 /// One relayed connection. Written by its relay, read by the sweeper of the same thread; it lives
 /// until the relay is done.
@@ -27,6 +29,14 @@ pub(super) struct Record {
     pub(super) unanswered: Cell<Option<Instant>>,
     /// The client takes no bytes, so that the backend is not read: its silence proves nothing.
     pub(super) held_back: Cell<bool>,
+    /// The last byte either way.
+    pub(super) last_byte: Cell<Instant>,
+    /// Both directions are between two TLS records (or are not TLS) and hold no left-over bytes.
+    pub(super) between_records: Cell<bool>,
+    /// Whether a request has no answer yet, as far as record sizes tell.
+    asked: Cell<Asked>,
+    /// When it is to move, if it is.
+    pub(super) moving: Cell<Option<Move>>,
     /// When one end said FIN, while the other has not.
     pub(super) half_closed: Cell<Option<Instant>>,
     /// Is it in the queue of connections that wait for an answer?
@@ -46,6 +56,10 @@ impl Record {
             heard: Cell::new(None),
             unanswered: Cell::new(None),
             held_back: Cell::new(false),
+            last_byte: Cell::new(now()),
+            between_records: Cell::new(true),
+            asked: Cell::new(Asked::No),
+            moving: Cell::new(None),
             half_closed: Cell::new(None),
             watched: Cell::new(false),
             turn: fastrand::u16(..),
@@ -61,6 +75,38 @@ impl Record {
         }
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
+        }
+    }
+
+    /// Withdraws a wish for its end that can wait.
+    pub(super) fn reprieve(&self) {
+        if self.closing.get().is_some_and(CloseReason::is_gentle) {
+            self.closing.set(None);
+        }
+    }
+
+    /// Notes bytes either way.
+    pub(super) fn carried(&self, direction: Direction, speech: Speech, now: Instant) {
+        self.last_byte.set(now);
+        match (direction, speech, self.asked.get()) {
+            (Direction::Up, Speech::Message, _) => self.asked.set(Asked::Yes),
+            (Direction::Up, Speech::Control, Asked::No) => self.asked.set(Asked::Perhaps(now)),
+            (Direction::Down, Speech::Message, _) => self.asked.set(Asked::No),
+            _ => {}
+        }
+    }
+
+    /// What decides whether this is a quiet moment.
+    pub(super) fn traffic(&self, now: Instant) -> Traffic {
+        let awaits_answer = match self.asked.get() {
+            Asked::No => false,
+            Asked::Perhaps(since) => now < since + PERHAPS_FOR,
+            Asked::Yes => true,
+        };
+        Traffic {
+            last_byte: self.last_byte.get(),
+            between_records: self.between_records.get(),
+            awaits_answer,
         }
     }
 
@@ -91,6 +137,39 @@ impl Record {
             self.half_closed.set(Some(now));
         }
     }
+}
+
+/// The clock of the runtime, which tests can pause.
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Does a request wait for its answer?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    No,
+    /// The client sent no more than a control frame, by its size; but a request that repeats the
+    /// last one is as short (all of its headers are references to earlier ones).
+    Perhaps(Instant),
+    Yes,
+}
+
+/// A control frame has no answer, or a quick one: after this time it was no request.
+const PERHAPS_FOR: Duration = Duration::from_secs(5);
+
+/// A wish that a connection goes elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Move {
+    /// From when on it may be closed at a quiet moment.
+    pub(super) at: Instant,
+    /// When the wish is over; a drained connection is closed then.
+    pub(super) until: Instant,
+    /// When the relay was last asked to close it, if it was quiet then.
+    pub(super) asked: Instant,
+    /// Its time is over: it is closed also when it is busy.
+    pub(super) forced: bool,
+    /// `Rebalanced` or `Drained`.
+    pub(super) reason: CloseReason,
 }
 
 /// A connection that is to be looked at again. Ordered so that a heap gives the earliest first.

@@ -12,12 +12,12 @@ use tokio::task::spawn_local;
 use tokio::time::Instant;
 
 use super::worker::{self, Mailbox, Shared, Start};
-use super::{Connect, Connections, Permits};
+use super::{Connect, Connections, Permits, Rebalance};
 use crate::drain::Drain;
 use crate::metrics::Metrics;
 use crate::model::{
-    Backend, BackendName, CloseReason, Condition, Doubt, Entry, Hint, Hints, Policy, Snapshot,
-    State, Writer, store,
+    Active, Backend, BackendName, CloseReason, Condition, Doubt, Entry, Hint, Hints, Policy,
+    Snapshot, State, Writer, store,
 };
 use crate::net;
 
@@ -28,6 +28,8 @@ struct Bench {
     backend: Arc<Backend>,
     writer: Writer,
     hints: tokio::sync::mpsc::Receiver<Hint>,
+    /// Keeps connections away from the other backend.
+    busy: Vec<Active>,
     _drain: Drain,
 }
 
@@ -45,7 +47,7 @@ impl Bench {
             backend: Arc::new(Backend::new(BackendName::new("cp2"), address.into(), None)),
             ..entry.clone()
         };
-        std::mem::forget((0..100).map(|_| other.backend.occupy()).collect::<Vec<_>>());
+        let busy = (0..100).map(|_| other.backend.occupy()).collect();
         let (writer, reader) = store(Snapshot {
             generation: 0,
             zone: None,
@@ -55,7 +57,7 @@ impl Bench {
         let (hints, hint_receiver) = Hints::channel();
         let seconds = Duration::from_secs;
         let connections = Connections {
-            max: NonZeroUsize::new(10).unwrap(),
+            max: NonZeroUsize::new(100).unwrap(),
             keepalive: seconds(15),
             user_timeout: seconds(5),
             drain_timeout: seconds(60),
@@ -63,6 +65,12 @@ impl Bench {
         let shared = Arc::new(Shared {
             connect: Connect { timeout: seconds(1), hedge_after: Duration::from_millis(200) },
             connections,
+            rebalance: Rebalance {
+                enabled: true,
+                after: seconds(30),
+                window: seconds(300),
+                quiet_for: seconds(2),
+            },
             snapshot: reader,
             hints,
             permits: Permits::new(connections.max.get()),
@@ -83,7 +91,7 @@ impl Bench {
         spawn_local(async move { worker::run(start, &ready).await });
         tokio::task::yield_now().await;
         is_ready.recv().unwrap().unwrap();
-        Self { server, proxy, backend, writer, hints: hint_receiver, _drain: drain }
+        Self { server, proxy, backend, writer, hints: hint_receiver, busy, _drain: drain }
     }
 
     /// A client and the server's end of its connection.
@@ -275,5 +283,128 @@ fn the_last_words_of_a_backend_that_resets_reach_the_client() {
         let error = client.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "RST as RST");
         let _alive = Rc::new(bench);
+    });
+}
+
+/// So many connections, each with a request that has been answered.
+async fn crowd(bench: &Bench, size: usize) -> Vec<(TcpStream, TcpStream)> {
+    let mut crowd = Vec::new();
+    for _ in 0..size {
+        let (mut client, mut server) = bench.connection().await;
+        exchange(&mut client, &mut server, &record(100)).await;
+        exchange(&mut server, &mut client, &record(200)).await;
+        crowd.push((client, server));
+    }
+    crowd
+}
+
+/// A TLS record of application data.
+fn record(length: u8) -> Vec<u8> {
+    let mut bytes = vec![23, 3, 3, 0, length];
+    bytes.resize(5 + usize::from(length), 0xaa);
+    bytes
+}
+
+/// How many of the clients have been told FIN, and nothing else.
+fn told_to_go(crowd: &[(TcpStream, TcpStream)]) -> usize {
+    let gone = |(client, _): &&(TcpStream, TcpStream)| match client.try_read(&mut [0; 1]) {
+        Ok(0) => true,
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => false,
+        other => panic!("neither open nor closed in order: {other:?}"),
+    };
+    crowd.iter().filter(gone).count()
+}
+
+/// The other backend comes back without any connection.
+fn other_recovers(bench: &mut Bench) {
+    bench.busy.clear();
+    let now = Instant::now().into_std();
+    bench.writer.update(|snapshot| snapshot.entries[1].condition.recovered_at = Some(now));
+}
+
+#[test]
+fn half_of_the_quiet_connections_move_to_a_recovered_backend_within_the_window() {
+    paused(|| async {
+        let mut bench = Bench::new().await;
+        let crowd = crowd(&bench, 60).await;
+        other_recovers(&mut bench);
+        tokio::time::sleep(Duration::from_secs(29)).await;
+        assert_eq!(told_to_go(&crowd), 0, "not before `after`");
+        tokio::time::sleep(Duration::from_secs(150)).await;
+        let halfway = told_to_go(&crowd);
+        tokio::time::sleep(Duration::from_hours(1)).await;
+        let moved = told_to_go(&crowd);
+        assert!((18..=42).contains(&moved), "{moved} of 60");
+        assert!(halfway < moved, "spread over the window");
+        assert_eq!(bench.backend.counters.closes(CloseReason::Rebalanced), moved as u64);
+        assert_eq!(bench.backend.counters.active(), 60 - moved);
+    });
+}
+
+#[test]
+fn busy_connections_do_not_move() {
+    paused(|| async {
+        let mut bench = Bench::new().await;
+        let mut crowd = crowd(&bench, 20).await;
+        // A request without an answer; half a record; and requests every second.
+        for (client, server) in &mut crowd[..5] {
+            exchange(client, server, &record(100)).await;
+            exchange(server, client, &record(30)).await;
+        }
+        for (client, server) in &mut crowd[5..10] {
+            exchange(server, client, &record(100)[..50]).await;
+            let _ = client;
+        }
+        other_recovers(&mut bench);
+        for _ in 0..400 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            for (client, server) in &mut crowd[10..] {
+                exchange(client, server, &record(100)).await;
+                exchange(server, client, &record(100)).await;
+            }
+        }
+        assert_eq!(told_to_go(&crowd), 0);
+    });
+}
+
+#[test]
+fn an_unready_backend_is_left_at_quiet_moments_within_the_drain_timeout() {
+    paused(|| async {
+        let bench = Bench::new().await;
+        let mut crowd = crowd(&bench, 40).await;
+        let state = |state| {
+            bench.writer.update(|snapshot| snapshot.entries[0].condition.state = state);
+        };
+        state(State::NotReady);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let early = told_to_go(&crowd);
+        assert!((1..40).contains(&early), "{early} of 40 after a third of the time");
+        state(State::Ready);
+        tokio::time::sleep(Duration::from_mins(10)).await;
+        assert_eq!(told_to_go(&crowd), early, "ready again: nobody else has to go");
+        state(State::NotReady);
+        crowd.retain(|(client, _)| client.try_read(&mut [0; 1]).is_err());
+        // One is busy all the time: it goes when its time is over, and then some.
+        let (mut client, mut server) = crowd.pop().unwrap();
+        exchange(&mut client, &mut server, &record(100)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        assert_eq!(told_to_go(&crowd), crowd.len());
+        exchange(&mut server, &mut client, b"part of an answer").await;
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "FIN");
+    });
+}
+
+#[test]
+fn an_unready_backend_is_not_left_for_nothing() {
+    paused(|| async {
+        let bench = Bench::new().await;
+        let crowd = crowd(&bench, 5).await;
+        bench.writer.update(|snapshot| {
+            for entry in &mut snapshot.entries {
+                entry.condition.state = State::NotReady;
+            }
+        });
+        tokio::time::sleep(Duration::from_hours(1)).await;
+        assert_eq!(told_to_go(&crowd), 0);
     });
 }

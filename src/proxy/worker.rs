@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 use super::table::Table;
 use super::{Permit, Permits, connection, listener, sweep};
 use crate::balance::Turn;
-use crate::config::{Connect, Connections};
+use crate::config::{Connect, Connections, Rebalance};
 use crate::drain::Phases;
 use crate::metrics::DataPath;
 use crate::model::{CloseReason, Hints, Reader};
@@ -42,6 +42,7 @@ pub enum WorkerError {
 pub(super) struct Shared {
     pub(super) connect: Connect,
     pub(super) connections: Connections,
+    pub(super) rebalance: Rebalance,
     pub(super) snapshot: Reader,
     pub(super) hints: Hints,
     pub(super) permits: Permits,

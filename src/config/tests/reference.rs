@@ -103,7 +103,7 @@ fn documented_ranges_are_those_in_force() {
             checked += 1;
         }
     }
-    assert_eq!(checked, 12);
+    assert_eq!(checked, 15);
 }
 
 /// Writing the documented default changes nothing.
