@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep_until;
 use tracing::debug;
 
-use super::table::Record;
+use super::table::{Record, now};
 use super::worker::Worker;
 use crate::model::{Backend, CloseReason, Doubt, Hint, Snapshot, State};
 use crate::net;
@@ -30,23 +30,34 @@ pub(super) const HALF_CLOSED_PATIENCE: Duration = Duration::from_mins(1);
 /// How often the connections of a dead backend are looked at.
 const DEAD_PACE: Duration = Duration::from_millis(100);
 
+/// Sweeps are at least so far apart, so that thousands of connections with a moment each do not
+/// wake the thread thousands of times a second.
+const GRAIN: Duration = Duration::from_millis(25);
+
 /// Sweeps for as long as the thread lives.
 pub(super) async fn run(worker: Rc<Worker>) {
     let mut changed = worker.shared.snapshot.subscribe();
     let mut moves = Moves::new(worker.shared.rebalance, worker.shared.connections.drain_timeout);
+    let (mut next_move, mut is_new) = (None, true);
     loop {
-        let now = tokio::time::Instant::now().into_std();
+        let now = now();
         let condemned = sweep_dead(&worker, now);
         worker.table.sweep_waiting(now, |record| look_at_waiting(&worker, record, now));
         worker.table.sweep_half_closed(now, |record| look_at_half_closed(record, now));
-        let pace = condemned.then(|| now + DEAD_PACE);
-        let next_move = moves.sweep(&worker.table, &worker.shared.snapshot.load(), now);
-        let next = worker.table.next_due().into_iter().chain(pace).chain(next_move).min();
-        tokio::select! {
-            () = worker.table.news.notified() => {}
-            result = changed.changed() => if result.is_err() { return },
-            () = sleep(next), if next.is_some() => {}
+        if is_new || next_move.is_some_and(|at| at <= now) {
+            next_move = moves.sweep(&worker.table, &worker.shared.snapshot.load(), now);
         }
+        let pace = condemned.then(|| now + DEAD_PACE);
+        let due = worker.table.next_due().map(|at| at.max(now + GRAIN));
+        let next = due.into_iter().chain(pace).chain(next_move).min();
+        is_new = tokio::select! {
+            () = worker.table.news.notified() => false,
+            result = changed.changed() => match result {
+                Ok(()) => true,
+                Err(_) => return,
+            },
+            () = sleep(next), if next.is_some() => false,
+        };
     }
 }
 

@@ -1,6 +1,7 @@
 //! Moves connections at quiet moments: away from backends that say no, and to one that is ready
 //! again.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::Rebalance;
@@ -18,6 +19,9 @@ const BEGIN_WITHIN: f64 = 0.9;
 /// it is closed all the same: its server is about to do so itself.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How soon a connection that came to an unready backend, for want of a better one, is noticed.
+const NEWCOMERS: Duration = Duration::from_secs(1);
+
 /// The parts of one answer come closer together than this.
 const SHORTEST_QUIET: Duration = Duration::from_millis(25);
 
@@ -28,11 +32,13 @@ pub(super) struct Moves {
     drain_timeout: Duration,
     /// The recovery that connections have been chosen for.
     planned_for: Option<Instant>,
+    /// Is there a connection that is to move?
+    pending: bool,
 }
 
 impl Moves {
     pub(super) fn new(rules: Rebalance, drain_timeout: Duration) -> Self {
-        Self { rules, drain_timeout, planned_for: None }
+        Self { rules, drain_timeout, planned_for: None, pending: false }
     }
 
     /// Chooses, and closes those whose moment has come. Returns when to look again.
@@ -43,17 +49,25 @@ impl Moves {
         now: Instant,
     ) -> Option<Instant> {
         let plan_at = self.plan(table, snapshot, now);
+        let unready = snapshot.entries.iter().any(|entry| {
+            entry.condition.state == State::NotReady && entry.backend.counters.active() > 0
+        });
+        if !unready && !self.pending {
+            return plan_at;
+        }
         let haven = snapshot.has_haven();
         let excess = surplus(snapshot);
-        let mut next = plan_at;
+        let mut next = plan_at.into_iter().chain(unready.then(|| now + NEWCOMERS)).min();
+        self.pending = false;
         table.each(|record| {
             let backend = record.active.backend();
             let mut entries = snapshot.entries.iter().zip(&excess);
-            let known = entries.find(|(entry, _)| std::sync::Arc::ptr_eq(&entry.backend, backend));
+            let known = entries.find(|(entry, _)| Arc::ptr_eq(&entry.backend, backend));
             let Some((entry, excess)) = known else { return };
             self.drain(record, entry, now);
             let look_again = self.look(record, entry, haven, *excess > 0.0, now);
             next = next.into_iter().chain(look_again).min();
+            self.pending |= record.moving.get().is_some();
         });
         next
     }
@@ -77,12 +91,13 @@ impl Moves {
             let backend = record.active.backend();
             let mut entries = snapshot.entries.iter().zip(&excess);
             let share = entries
-                .find(|(entry, _)| std::sync::Arc::ptr_eq(&entry.backend, backend))
+                .find(|(entry, _)| Arc::ptr_eq(&entry.backend, backend))
                 .map_or(0.0, |(_, share)| *share);
             if record.moving.get().is_none() && fastrand::f64() < share {
                 let at = now + self.rules.window.mul_f64(BEGIN_WITHIN * fastrand::f64());
                 let reason = CloseReason::Rebalanced;
                 record.moving.set(Some(Move { at, until, asked: at, forced: false, reason }));
+                self.pending = true;
             }
         });
         None
