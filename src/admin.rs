@@ -17,7 +17,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::drain::{Drain, Phase};
@@ -33,6 +33,9 @@ const MOST_CLIENTS: usize = 64;
 
 /// How long a client may take to send its request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a request and its answer may take in all.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// A data thread that does not answer for so long is stuck.
 const LIVE_WITHIN: Duration = Duration::from_secs(2);
@@ -62,17 +65,15 @@ pub async fn serve(listener: TcpListener, parts: Parts) {
     let parts = Rc::new(parts);
     let seats = Arc::new(Semaphore::new(MOST_CLIENTS));
     let mut clients = tokio::task::JoinSet::new();
-    let fold = parts.metrics.clone();
-    clients.spawn_local(async move {
-        loop {
-            sleep(FOLD_EVERY).await;
-            fold.fold();
-        }
-    });
+    let mut fold = interval(FOLD_EVERY);
     loop {
         let Ok(seat) = seats.clone().acquire_owned().await else { return };
         let stream = tokio::select! {
             Some(_) = clients.join_next() => continue,
+            _ = fold.tick() => {
+                parts.metrics.fold();
+                continue;
+            }
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -91,10 +92,14 @@ pub async fn serve(listener: TcpListener, parts: Parts) {
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
+                .keep_alive(false)
                 .header_read_timeout(REQUEST_TIMEOUT)
                 .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = connection.await {
-                debug!(%error, "an admin client went away");
+            // Who sends and never reads would otherwise keep its seat for ever.
+            match timeout(CLIENT_TIMEOUT, connection).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => debug!(%error, "an admin client went away"),
+                Err(_) => debug!("an admin client was too slow"),
             }
         });
     }

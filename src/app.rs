@@ -46,6 +46,9 @@ pub enum StartError {
     /// A data thread ended while the proxy was serving: a defect of ours.
     #[error("a data thread ended unexpectedly; please report the log lines before this one")]
     WorkerDied,
+    /// A part of the control thread's work ended while the proxy was serving: a defect of ours.
+    #[error("the control work ended unexpectedly; please report the log lines before this one")]
+    ControlDied,
     /// The control thread's runtime cannot be made.
     #[error("cannot start the control runtime: {0}")]
     Runtime(io::Error),
@@ -170,11 +173,11 @@ impl Bound {
         info!(listen = ?self.addresses, admin = %self.admin, "serving");
         let writer = health.writer.clone();
         let control = async {
-            tokio::join!(
-                admin::serve(admin_listener, admin),
-                health::run(health),
-                discovery::run(writer),
-            )
+            tokio::select! {
+                () = admin::serve(admin_listener, admin) => {}
+                () = health::run(health) => {}
+                () = discovery::run(writer) => {}
+            }
         };
         let died = async {
             let ended = workers.iter().map(|worker| Box::pin(worker.ended()));
@@ -199,7 +202,7 @@ impl Bound {
         };
         tokio::select! {
             result = ended => result,
-            ((), (), ()) = control => Ok(()),
+            () = control => Err(StartError::ControlDied),
         }
     }
 }

@@ -43,7 +43,11 @@ pub async fn run(writer: Rc<Writer>) {
             tasks.spawn_local(follow(writer.clone(), entry.backend.clone(), name.clone()));
         }
     }
-    while tasks.join_next().await.is_some() {}
+    match tasks.join_next().await {
+        // None of them ends by itself: this is a defect, which the caller acts on.
+        Some(_) => {}
+        None => std::future::pending().await,
+    }
 }
 
 async fn follow(writer: Rc<Writer>, backend: Arc<Backend>, name: String) {

@@ -61,7 +61,16 @@ pub async fn run(parts: Parts) {
         );
         tasks.spawn_local(supervisor.run(inbox));
     }
-    while let Some(hint) = hints.recv().await {
+    loop {
+        let hint = tokio::select! {
+            // A supervisor that ended leaves its backend without a state that is true.
+            Some(_) = tasks.join_next() => return,
+            hint = hints.recv() => match hint {
+                Some(hint) => hint,
+                // The data threads have ended: so will the process.
+                None => std::future::pending().await,
+            },
+        };
         let (Hint::Doubt { backend, .. } | Hint::Connected { backend }) = &hint;
         if let Some((_, door)) = doors.iter().find(|(known, _)| Arc::ptr_eq(known, backend)) {
             // A full inbox means that the supervisor has plenty to act on.

@@ -4,11 +4,12 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM and SIGINT, as one stream.
+/// SIGTERM, SIGINT and SIGHUP (the terminal is gone), as one stream.
 #[derive(Debug)]
 pub struct Terminations {
     term: Signal,
     int: Signal,
+    hup: Signal,
 }
 
 impl Terminations {
@@ -17,7 +18,11 @@ impl Terminations {
     /// # Errors
     /// The runtime has no signal driver.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
     }
 
     /// The next one, by name.
@@ -25,6 +30,7 @@ impl Terminations {
         tokio::select! {
             _ = self.term.recv() => "SIGTERM",
             _ = self.int.recv() => "SIGINT",
+            _ = self.hup.recv() => "SIGHUP",
         }
     }
 }

@@ -1,13 +1,19 @@
-//! Sends log lines to standard error.
+//! Sends log lines to standard error, through a thread of its own: a reader that is stuck or gone must
+//! not stop the proxy. Lines that find no room are lost.
 
 use std::io::{self, IsTerminal};
 
 use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 
 use crate::config::{Log, LogFormat, LogLevel};
 
-/// Starts logging. Only the first call of a process counts.
-pub(super) fn start(log: Log) {
+/// Lines that wait for a slow reader; more are lost.
+const WAITING_LINES: usize = 1024;
+
+/// Starts logging. Only the first call of a process counts. Dropping the guard writes what waits, for
+/// a second at most.
+pub(super) fn start(log: Log) -> WorkerGuard {
     let level = match log.level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -15,9 +21,15 @@ pub(super) fn start(log: Log) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(WAITING_LINES)
+        .thread_name("log")
+        .finish(io::stderr());
     let builder = tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(io::stderr)
+        .with_writer(writer)
+        // It would report a failed write with `eprintln!`, which panics when that fails too.
+        .log_internal_errors(false)
         .with_target(false)
         .with_ansi(io::stderr().is_terminal());
     // An error says that logging has been started already.
@@ -25,4 +37,5 @@ pub(super) fn start(log: Log) {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
+    guard
 }

@@ -6,6 +6,7 @@ use tracing::info;
 use super::args::ProxyArgs;
 use super::{CliError, logging, runtime};
 use crate::app;
+use crate::config::Config;
 use crate::signal::Terminations;
 
 /// Flags of `run`.
@@ -24,29 +25,35 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let config = args.proxy.load()?;
-    logging::start(config.log);
-    runtime()?.block_on(async {
-        let mut terminations = Terminations::new()
-            .map_err(|error| CliError::Failed(format!("cannot handle signals: {error}")))?;
-        let bound = app::build(&config)?;
-        let drain = bound.drain();
-        let drain_timeout = config.connections.drain_timeout;
-        let serve = bound.serve();
-        tokio::pin!(serve);
-        tokio::select! {
-            ended = &mut serve => return Ok(ended?),
-            signal = terminations.next() => {
-                info!(signal, "told to end; a second signal ends at once");
-                drain.start(Instant::now() + drain_timeout);
-            }
+    let _log = logging::start(config.log);
+    let runtime = runtime()?;
+    let result = runtime.block_on(serve(&config));
+    // A look-up that hangs in the resolver must not hold up the end.
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(config: &Config) -> Result<(), CliError> {
+    let mut terminations = Terminations::new()
+        .map_err(|error| CliError::Failed(format!("cannot handle signals: {error}")))?;
+    let bound = app::build(config)?;
+    let drain = bound.drain();
+    let drain_timeout = config.connections.drain_timeout;
+    let serve = bound.serve();
+    tokio::pin!(serve);
+    tokio::select! {
+        ended = &mut serve => return Ok(ended?),
+        signal = terminations.next() => {
+            info!(signal, "told to end; a second signal ends at once");
+            drain.start(Instant::now() + drain_timeout);
         }
-        tokio::select! {
-            ended = &mut serve => return Ok(ended?),
-            signal = terminations.next() => {
-                info!(signal, "told to end at once");
-                drain.end();
-            }
+    }
+    tokio::select! {
+        ended = &mut serve => return Ok(ended?),
+        signal = terminations.next() => {
+            info!(signal, "told to end at once");
+            drain.end();
         }
-        Ok(serve.await?)
-    })
+    }
+    Ok(serve.await?)
 }

@@ -8,10 +8,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::table::Table;
@@ -36,6 +39,9 @@ pub enum WorkerError {
     #[error("cannot listen in a data thread: {0}")]
     Listener(io::Error),
 }
+
+/// What closing the last connections may take.
+const LAST_MOMENTS: Duration = Duration::from_millis(250);
 
 /// What all data threads share.
 #[derive(Debug)]
@@ -238,12 +244,13 @@ pub(super) async fn run(
     let worker =
         Rc::new(Worker { shared, turn, table: Table::default(), doors, own, idle: Notify::new() });
     let _ = ready.send(Ok(()));
+    let mut essential = JoinSet::new();
     for listener in accepting {
-        tokio::task::spawn_local(listener::accept(worker.clone(), listener, phases.clone()));
+        essential.spawn_local(listener::accept(worker.clone(), listener, phases.clone()));
     }
-    tokio::task::spawn_local(sweep::run(worker.clone()));
+    essential.spawn_local(sweep::run(worker.clone()));
     let mail = worker.clone();
-    tokio::task::spawn_local(async move {
+    essential.spawn_local(async move {
         while let Some(message) = receiver.recv().await {
             match message {
                 Message::Serve(stream, permit) => mail.take_over(stream, permit),
@@ -252,11 +259,18 @@ pub(super) async fn run(
             }
         }
     });
-    phases.draining().await;
+    tokio::select! {
+        biased;
+        () = phases.draining() => {}
+        // None of them ends while the proxy serves: this is a defect. The whole must not go on
+        // without a part that matters.
+        _ = essential.join_next() => return,
+    }
     tokio::select! {
         () = phases.ending() => {}
         () = worker.emptied() => {}
     }
     worker.table.close_all(CloseReason::Shutdown);
-    worker.emptied().await;
+    // Clients that wait for a backend still are not waited for.
+    let _ = timeout(LAST_MOMENTS, worker.emptied()).await;
 }
