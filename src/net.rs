@@ -6,6 +6,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -46,6 +48,35 @@ pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_nodelay(true)?;
     socket.connect(address).await
+}
+
+/// Connects to the first of these addresses that answers: the next one is tried at once on an error
+/// and in parallel after `stagger` (RFC 8305).
+///
+/// # Errors
+/// That of the last one to fail; `NotFound` when there is no address.
+pub async fn connect_any(
+    addresses: impl IntoIterator<Item = SocketAddr>,
+    stagger: Duration,
+) -> io::Result<TcpStream> {
+    let mut left = addresses.into_iter().peekable();
+    let mut attempts = FuturesUnordered::new();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
+    loop {
+        if let Some(address) = left.next() {
+            attempts.push(connect(address));
+        }
+        let more = left.peek().is_some();
+        tokio::select! {
+            biased;
+            attempt = attempts.next() => match attempt {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(error)) => last = error,
+                None => return Err(last),
+            },
+            () = tokio::time::sleep(stagger), if more => {}
+        }
+    }
 }
 
 /// Sets what both legs of a relayed connection have: no Nagle delay and keepalive.

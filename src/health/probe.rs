@@ -26,6 +26,9 @@ use crate::tls::{self, CertificateFault};
 /// A session is resumed for at most so long: then a full handshake checks the certificate again.
 const FULL_HANDSHAKE_EVERY: Duration = Duration::from_mins(10);
 
+/// Addresses of one name are tried so far apart.
+const STAGGER: Duration = Duration::from_millis(100);
+
 /// How to probe, the same for all backends.
 #[derive(Debug)]
 pub struct Probe {
@@ -180,18 +183,16 @@ impl Probe {
     }
 }
 
+/// A backend with several addresses is well when one of them is: clients find that one too.
 async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Box<Report>> {
-    let mut report = dead(Failure::Unresolved, "its name has no address".to_owned());
-    for address in addresses {
-        match net::connect(*address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) if net::is_local(&error) => {
-                report = Report::bare(Err(ProbeError::Local(Arc::new(error))));
-            }
-            Err(error) => report = dead(failure(&error), format!("{address}: {error}")),
-        }
-    }
-    Err(Box::new(report))
+    let connected = net::connect_any(addresses.iter().copied(), STAGGER).await;
+    connected.map_err(|error| {
+        Box::new(match error.kind() {
+            io::ErrorKind::NotFound => dead(Failure::Unresolved, error.to_string()),
+            _ if net::is_local(&error) => Report::bare(Err(ProbeError::Local(Arc::new(error)))),
+            _ => dead(failure(&error), error.to_string()),
+        })
+    })
 }
 
 fn leaf(tls: &TlsStream<TcpStream>) -> Option<Vec<u8>> {

@@ -15,7 +15,7 @@ use tracing::debug;
 
 use super::worker::Worker;
 use crate::balance::{self, IndexSet};
-use crate::model::{Active, Backend, ConnectOutcome, Doubt, Entry, Hint, State};
+use crate::model::{Active, Backend, ConnectOutcome, Doubt, Entry, Hint, State, Tier};
 use crate::net;
 
 /// A backend that carries the client from now on.
@@ -46,8 +46,9 @@ pub(super) async fn connect(worker: &Worker) -> Result<Connected, ConnectError> 
         tried: IndexSet::EMPTY,
         attempts: FuturesUnordered::new(),
         under_way: Vec::new(),
+        best: Tier::Dead,
     };
-    let mut hedge_at = started + policy.hedge_after;
+    let mut hedge_at = Some(started + policy.hedge_after);
     race.launch();
     loop {
         if race.attempts.is_empty() && !race.launch() {
@@ -55,26 +56,33 @@ pub(super) async fn connect(worker: &Worker) -> Result<Connected, ConnectError> 
         }
         tokio::select! {
             biased;
+            () = sleep_until(deadline) => {
+                race.time_out();
+                return Err(ConnectError::Timeout(policy.timeout));
+            }
             Some(result) = race.attempts.next() => {
                 if let Some(connected) = race.settle(result) {
                     return Ok(connected);
                 }
                 race.launch();
-                hedge_at = Instant::now() + policy.hedge_after;
+                hedge_at = Some(Instant::now() + policy.hedge_after);
             }
-            () = sleep_until(hedge_at), if hedge_at < deadline => {
-                if race.launch() {
+            () = sleep_until(hedge_at.unwrap_or(deadline)), if hedge_at.is_some() => {
+                // Nobody left that may be tried: look again when worse ones may be, if not before.
+                let second_half = started + policy.timeout / 2;
+                hedge_at = if race.launch() {
                     worker.shared.metrics.hedged.increment(1);
-                }
-                hedge_at += policy.hedge_after;
-            }
-            () = sleep_until(deadline) => {
-                race.time_out();
-                return Err(ConnectError::Timeout(policy.timeout));
+                    Some(Instant::now() + policy.hedge_after.max(LEAST_HEDGE))
+                } else {
+                    Some(second_half).filter(|at| Instant::now() < *at)
+                };
             }
         }
     }
 }
+
+/// Attempts are at least so far apart, whatever `hedgeAfter` says.
+const LEAST_HEDGE: Duration = Duration::from_millis(1);
 
 /// The attempts of one client.
 struct Race<'a> {
@@ -84,6 +92,8 @@ struct Race<'a> {
     attempts: FuturesUnordered<LocalBoxFuture<'a, Attempt>>,
     /// The backends of the attempts that have not ended, and when they began.
     under_way: Vec<(Arc<Backend>, Instant)>,
+    /// The best tier of them.
+    best: Tier,
 }
 
 /// An attempt that has ended.
@@ -95,7 +105,7 @@ struct Attempt {
 }
 
 impl Drop for Race<'_> {
-    /// Attempts that nobody waits for any more: another one was faster, or the client is gone. One
+    /// Attempts that nobody waits for any more: another one was faster. One
     /// that was slow enough to be overtaken is doubtful.
     fn drop(&mut self) {
         let overdue = self.worker.shared.connect.hedge_after;
@@ -109,7 +119,11 @@ impl Drop for Race<'_> {
 }
 
 impl Race<'_> {
-    /// Starts an attempt with the next backend; false when all have been tried.
+    /// Starts an attempt with the next backend; false when there is none that may be tried now.
+    ///
+    /// While a good backend is being tried, one that says no or seems dead is not: the kernel of a
+    /// hung server takes connections faster than a healthy one across a lossy network. In the second
+    /// half of the time it is better than nothing.
     fn launch(&mut self) -> bool {
         let snapshot = self.worker.shared.snapshot.load();
         let mut turn = self.worker.turn.borrow_mut();
@@ -117,14 +131,24 @@ impl Race<'_> {
         let Some(index) = balance::pick(&snapshot, now.into_std(), self.tried, &mut turn) else {
             return false;
         };
+        let tier = snapshot.tier(&snapshot.entries[index]);
+        let early = now < self.started + self.worker.shared.connect.timeout / 2;
+        if !self.attempts.is_empty() && early && tier > self.best.max(Tier::Suspect) {
+            return false;
+        }
+        self.best = if self.attempts.is_empty() { tier } else { self.best.min(tier) };
         self.tried = self.tried.with(index);
         let Entry { backend, addresses, condition } = &snapshot.entries[index];
         // Counted from the first SYN on, so that clients that come together are spread.
         let active = backend.occupy();
         let (addresses, state) = (addresses.clone(), condition.state);
+        let stagger = self.worker.shared.connect.hedge_after;
         self.under_way.push((backend.clone(), now));
         self.attempts.push(Box::pin(async move {
-            let result = connect_any(&addresses).await;
+            let result = match *addresses {
+                [only] => net::connect(only).await,
+                _ => net::connect_any(rotated(&addresses), stagger).await,
+            };
             Attempt { active, state, began: now, result }
         }));
         true
@@ -172,18 +196,10 @@ impl Worker {
     }
 }
 
-/// The addresses of one backend, one after another from a random one on: a name may stand for
-/// several servers.
-async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
+/// The addresses of one backend from a random one on: a name may stand for several servers.
+fn rotated(addresses: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
     let first = if addresses.len() > 1 { fastrand::usize(..addresses.len()) } else { 0 };
-    for address in addresses.iter().cycle().skip(first).take(addresses.len()) {
-        match net::connect(*address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+    addresses.iter().copied().cycle().skip(first).take(addresses.len())
 }
 
 fn outcome(error: &io::Error) -> ConnectOutcome {
