@@ -10,7 +10,7 @@ use crate::model::{Condition, Failure, Reason, State};
 pub const RESET_MEMORY: Duration = Duration::from_mins(5);
 
 /// The pace for a backend when no backend is ready. New connections try them all anyway.
-const NONE_READY_PACE: Duration = Duration::from_secs(1);
+pub(super) const NONE_READY_PACE: Duration = Duration::from_secs(1);
 
 /// A bad backend is probed at `fastInterval` first and then less and less often, at this fraction
 /// of the time it has been bad: a server that is being repaired is not greeted by a whole fleet.
@@ -116,6 +116,7 @@ pub struct Machine {
     newest: Option<Instant>,
     /// Evidence of doubt newer than this is not settled yet.
     doubted: Option<Instant>,
+    /// When connections of the backend were last reset in a mass.
     last_reset: Option<Instant>,
 }
 
@@ -150,11 +151,11 @@ impl Machine {
             self.doubted = None;
         }
         if let Some(next) = self.next_state(observation) {
-            self.enter(next, observation.ended);
+            self.enter(next, observation);
             self.doubted = None;
         }
-        let failing = self.condition.state == State::Ready && self.runs.bad > 0;
-        self.condition.suspect = failing || self.doubted.is_some();
+        self.condition.failing = self.condition.state == State::Ready && self.runs.bad > 0;
+        self.condition.suspect = self.condition.failing || self.doubted.is_some();
         let ok = || Reason::new("ok", "answers its check");
         let (reason, warning) = match &observation.verdict {
             Verdict::Ready { warning } => (ok(), warning.clone()),
@@ -167,6 +168,11 @@ impl Machine {
         };
         self.condition.reason = reason;
         self.condition.warning = warning;
+    }
+
+    /// The data path has reset connections because the backend is dead.
+    pub fn note_resets(&mut self, now: Instant) {
+        self.last_reset = Some(now);
     }
 
     /// The data path doubts the backend because of something that began at `since`. Returns whether
@@ -213,7 +219,8 @@ impl Machine {
         Some(next)
     }
 
-    fn enter(&mut self, next: State, now: Instant) {
+    fn enter(&mut self, next: State, observation: &Observation) {
+        let now = observation.ended;
         let previous = std::mem::replace(&mut self.condition.state, next);
         self.condition.since = now;
         self.condition.failing_since = None;
@@ -221,14 +228,21 @@ impl Machine {
         if next == State::Ready {
             self.condition.recovered_at = (previous != State::Unknown).then_some(now);
         }
-        if next == State::Dead {
+        // A server with a wrong certificate talks: nobody new is sent there, but nothing is cut.
+        let silent =
+            !matches!(observation.verdict, Verdict::Dead(failure, _) if failure.is_certificate());
+        if next == State::Dead && silent {
             let failing_since = self.runs.silent_since.unwrap_or(now);
             let evidence = now.saturating_duration_since(failing_since);
             let again = self.last_reset.is_some_and(|at| now < at + RESET_MEMORY);
             self.condition.failing_since = Some(failing_since);
             self.condition.reset_from = Some(if again { now + evidence } else { now });
-            self.last_reset = Some(now);
         }
+    }
+
+    /// The pace while in doubt.
+    pub fn fast_interval(&self) -> Duration {
+        self.rules.fast_interval
     }
 
     /// How long to wait from one probe's start to the next one's, before jitter.

@@ -9,10 +9,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep_until};
 use tracing::{debug, info, warn};
 
-use super::machine::{Machine, Observation, Rules};
+use super::machine::{Machine, NONE_READY_PACE, Observation, Rules};
 use super::probe::{Probe, Report, Session};
 use crate::metrics::Metrics;
-use crate::model::{Backend, Condition, Hint, State, Writer};
+use crate::model::{Backend, CloseReason, Condition, Hint, State, Writer};
 
 /// Paces are drawn from 90% to 110% of their value, so that the probes of a fleet that started
 /// together drift apart.
@@ -32,6 +32,8 @@ pub(super) struct Supervisor {
     published: Condition,
     /// Did the last probe fail for a reason of our own? Said once, not with every probe.
     unable: bool,
+    /// Connections reset so far because the backend was dead.
+    resets: u64,
 }
 
 /// A hint starts a probe at once, but not so soon after the last one: a backend that fails every
@@ -56,7 +58,17 @@ impl Supervisor {
         let machine = Machine::new(rules, Instant::now().into_std());
         let published = machine.condition().clone();
         let session = Session::default();
-        Self { backend, machine, probe, session, writer, metrics, published, unable: false }
+        Self {
+            backend,
+            machine,
+            probe,
+            session,
+            writer,
+            metrics,
+            published,
+            unable: false,
+            resets: 0,
+        }
     }
 
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Hint>) {
@@ -74,7 +86,7 @@ impl Supervisor {
                 Some(Ok(ended)) = probes.join_next() => self.take_in(&ended),
                 hint = inbox.recv() => match hint {
                     Some(hint) => {
-                        let rested = last_start.elapsed() >= HURRY;
+                        let rested = last_start.elapsed() >= self.rest(&hint);
                         if self.is_news(&hint) && rested && probes.len() < MOST_PROBES {
                             last_start = self.launch(&mut probes);
                         }
@@ -84,6 +96,15 @@ impl Supervisor {
                 // The pace depends on whether any backend is ready.
                 result = changed.changed() => if result.is_err() { return },
             }
+        }
+    }
+
+    /// How long after the last probe a hint may start another one. That a bad backend takes
+    /// connections is no reason to hurry: clients are served by it all the same.
+    fn rest(&self, hint: &Hint) -> Duration {
+        match hint {
+            Hint::Doubt { .. } => HURRY,
+            Hint::Connected { .. } => NONE_READY_PACE.max(self.machine.fast_interval()),
         }
     }
 
@@ -115,6 +136,10 @@ impl Supervisor {
         debug!(backend = name, result, ?time, "a probe ended");
         match &ended.report.verdict {
             Ok(verdict) => {
+                let resets = self.backend.counters.closes(CloseReason::BackendDead);
+                if std::mem::replace(&mut self.resets, resets) != resets {
+                    self.machine.note_resets(ended.at.into_std());
+                }
                 if std::mem::take(&mut self.unable) {
                     info!(backend = name, "this host can probe again");
                 }

@@ -92,11 +92,12 @@ impl Snapshot {
         self.entries.iter().any(|entry| entry.condition.state == State::Ready)
     }
 
-    /// Is there a backend that clients of a dead one can be sent to in good conscience? One in doubt
-    /// may be about to die of the same cause.
+    /// Is there a backend that clients of a dead one can be sent to in good conscience? One whose
+    /// probes have begun to fail may be about to die of the same cause. Doubt by traffic alone does
+    /// not count: it comes and goes, and must not hold up the others.
     pub fn has_haven(&self) -> bool {
         let mut conditions = self.entries.iter().map(|entry| &entry.condition);
-        conditions.any(|condition| condition.state == State::Ready && !condition.suspect)
+        conditions.any(|condition| condition.state == State::Ready && !condition.failing)
     }
 
     /// The entry of a backend, by identity.

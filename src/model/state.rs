@@ -84,6 +84,11 @@ impl Failure {
         Self::Unresolved,
     ];
 
+    /// Did the server answer, with a certificate that will not do?
+    pub const fn is_certificate(self) -> bool {
+        matches!(self, Self::UnknownCa | Self::Expired | Self::WrongName)
+    }
+
     /// The word used in metrics, status and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -135,14 +140,16 @@ pub struct Condition {
     /// A healthy state with something an operator should mend (401/403 without a client certificate).
     pub warning: Option<Reason>,
     /// When the first probe of the current run of silent or refused ones began: the moment from
-    /// which a byte from the backend spares a connection. `None` unless the state is `dead`.
+    /// which a byte from the backend spares a connection. `None` unless the state is `dead` by silence or refusal.
     pub failing_since: Option<Instant>,
     /// Connections are reset only from here on: later than `since` when a recent mass reset of the
-    /// same backend doubles the evidence asked for. `None` unless the state is `dead`.
+    /// same backend doubles the evidence asked for. `None` as `failing_since`.
     pub reset_from: Option<Instant>,
     /// Doubt by the data path or a failed probe; probes run at `fastInterval` until it is settled,
     /// and new connections prefer other backends.
     pub suspect: bool,
+    /// A probe has failed since the last good one, while the state is still `ready`.
+    pub failing: bool,
     /// When the backend last came back from `dead` or `notReady`; its share then grows over the
     /// slow-start time. `None` after our own start.
     pub recovered_at: Option<Instant>,
@@ -159,6 +166,7 @@ impl Condition {
             failing_since: None,
             reset_from: None,
             suspect: false,
+            failing: false,
             recovered_at: None,
         }
     }

@@ -14,7 +14,7 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use super::sweep::{HALF_CLOSED_PATIENCE, PATIENCE};
+use super::sweep::PATIENCE;
 use super::table::{Record, Table, now};
 use crate::model::{CloseReason, Direction};
 use crate::net;
@@ -210,7 +210,7 @@ impl Relay<'_> {
                 Want::Fin => {
                     half.close();
                     let now = now();
-                    self.table.half_closed(self.record, now, HALF_CLOSED_PATIENCE);
+                    self.table.half_closed(self.record, now);
                     SockRef::from(sink).shutdown(Shutdown::Write)
                 }
                 Want::Write(left) => {

@@ -25,7 +25,10 @@ pub(super) use sentence::Evidence;
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a half-closed connection may carry nothing.
-pub(super) const HALF_CLOSED_PATIENCE: Duration = Duration::from_mins(1);
+const HALF_CLOSED_PATIENCE: Duration = Duration::from_mins(1);
+
+/// How often half-closed connections are looked at, while there are any.
+const REAPING_PACE: Duration = Duration::from_secs(5);
 
 /// How often the connections of a dead backend are looked at.
 const DEAD_PACE: Duration = Duration::from_millis(100);
@@ -38,18 +41,29 @@ const GRAIN: Duration = Duration::from_millis(25);
 pub(super) async fn run(worker: Rc<Worker>) {
     let mut changed = worker.shared.snapshot.subscribe();
     let mut moves = Moves::new(worker.shared.rebalance, worker.shared.connections.drain_timeout);
-    let (mut next_move, mut is_new) = (None, true);
+    let (mut next_move, mut next_judgement, mut next_reaping) = (None, None, None);
+    let mut is_new = true;
+    let mut haven_since = None;
     loop {
         let now = now();
-        let condemned = sweep_dead(&worker, now);
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if is_new || due(next_judgement) {
+            let condemned = sweep_dead(&worker, &mut haven_since, now);
+            next_judgement = condemned.then(|| now + DEAD_PACE);
+        }
         worker.table.sweep_waiting(now, |record| look_at_waiting(&worker, record, now));
-        worker.table.sweep_half_closed(now, |record| look_at_half_closed(record, now));
-        if is_new || next_move.is_some_and(|at| at <= now) {
+        if due(next_reaping) {
+            worker.table.each_half_closed(|record, since| reap_half_closed(record, since, now));
+            next_reaping = None;
+        }
+        if next_reaping.is_none() && worker.table.has_half_closed() {
+            next_reaping = Some(now + REAPING_PACE);
+        }
+        if is_new || due(next_move) {
             next_move = moves.sweep(&worker.table, &worker.shared.snapshot.load(), now);
         }
-        let pace = condemned.then(|| now + DEAD_PACE);
         let due = worker.table.next_due().map(|at| at.max(now + GRAIN));
-        let next = due.into_iter().chain(pace).chain(next_move).min();
+        let next = due.into_iter().chain(next_judgement).chain(next_move).chain(next_reaping).min();
         is_new = tokio::select! {
             () = worker.table.news.notified() => false,
             result = changed.changed() => match result {
@@ -90,36 +104,33 @@ fn look_at_waiting(worker: &Worker, record: &Record, now: Instant) -> Option<Ins
     Some(now + PATIENCE)
 }
 
-fn look_at_half_closed(record: &Record, now: Instant) -> Option<Instant> {
-    let until = record.half_closed.get()? + HALF_CLOSED_PATIENCE;
-    if now < until {
-        return Some(until);
+fn reap_half_closed(record: &Record, silent_since: Instant, now: Instant) {
+    if now >= silent_since + HALF_CLOSED_PATIENCE {
+        record.close(CloseReason::HalfClosed);
     }
-    record.close(CloseReason::HalfClosed);
-    None
 }
 
 /// Resets what is to be reset now. Returns whether a dead backend has connections left to judge.
-fn sweep_dead(worker: &Worker, now: Instant) -> bool {
+/// `haven_since` is when there last began to be somewhere better to go.
+fn sweep_dead(worker: &Worker, haven_since: &mut Option<Instant>, now: Instant) -> bool {
     let snapshot = worker.shared.snapshot.load();
+    *haven_since = snapshot.has_haven().then(|| haven_since.unwrap_or(now));
     let burdened = |backend: &Backend| backend.counters.active() > 0;
     let some_dead = snapshot
         .entries
         .iter()
         .any(|entry| entry.condition.state == State::Dead && burdened(&entry.backend));
     // Nothing is reset while there is nowhere better to go.
-    if !some_dead || !snapshot.has_haven() {
-        return some_dead && snapshot.usable();
-    }
+    let Some(haven_since) = haven_since.filter(|_| some_dead) else { return false };
     let mut waiting = false;
-    worker.table.each(|record| waiting |= judge(&snapshot, record, now));
+    worker.table.each(|record| waiting |= judge(&snapshot, record, haven_since, now));
     waiting
 }
 
 /// Resets the connection if it is time; returns whether it may be later.
-fn judge(snapshot: &Snapshot, record: &Record, now: Instant) -> bool {
+fn judge(snapshot: &Snapshot, record: &Record, haven_since: Instant, now: Instant) -> bool {
     let Some(entry) = snapshot.entry(record.active.backend()) else { return false };
-    match sentence(&entry.condition, &record.evidence(), now) {
+    match sentence(&entry.condition, &record.evidence(), haven_since, now) {
         Sentence::Reset => {
             record.close(CloseReason::BackendDead);
             false

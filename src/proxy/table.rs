@@ -203,7 +203,8 @@ impl Eq for Due {}
 pub(super) struct Table {
     records: RefCell<Slab<Rc<Record>>>,
     waiting: RefCell<BinaryHeap<Due>>,
-    half_closed: RefCell<BinaryHeap<Due>>,
+    /// May there be a half-closed connection?
+    some_half_closed: Cell<bool>,
     /// Set at the end of the process: who comes later ends at once.
     closed: Cell<Option<CloseReason>>,
     /// Wakes the sweeper when there is something to look at earlier than before.
@@ -251,65 +252,69 @@ impl Table {
         }
         record.unanswered.set(Some(now));
         if !record.watched.replace(true) {
-            self.queue(&self.waiting, now + patience, record);
+            self.wait(now + patience, record);
         }
     }
 
     /// Notes that one end said FIN and the other has not.
-    pub(super) fn half_closed(&self, record: &Rc<Record>, now: Instant, patience: Duration) {
-        if record.half_closed.replace(Some(now)).is_none() {
-            self.queue(&self.half_closed, now + patience, record);
+    pub(super) fn half_closed(&self, record: &Rc<Record>, now: Instant) {
+        record.half_closed.set(Some(now));
+        // Every orderly end passes through here: only the first one in a while need wake anybody.
+        if !self.some_half_closed.replace(true) {
+            self.news.notify_one();
         }
     }
 
-    fn queue(&self, queue: &RefCell<BinaryHeap<Due>>, at: Instant, record: &Rc<Record>) {
-        let mut queue = queue.borrow_mut();
+    /// May there be a half-closed connection?
+    pub(super) fn has_half_closed(&self) -> bool {
+        self.some_half_closed.get()
+    }
+
+    /// Calls `look` with every half-closed connection.
+    pub(super) fn each_half_closed(&self, mut look: impl FnMut(&Record, Instant)) {
+        let mut some = false;
+        self.each(|record| {
+            if let Some(silent_since) = record.half_closed.get() {
+                some = true;
+                look(record, silent_since);
+            }
+        });
+        self.some_half_closed.set(some);
+    }
+
+    fn wait(&self, at: Instant, record: &Rc<Record>) {
+        let mut queue = self.waiting.borrow_mut();
         if queue.peek().is_none_or(|first| at < first.at) {
             self.news.notify_one();
         }
         queue.push(Due { at, record: Rc::downgrade(record) });
     }
 
-    /// The next moment at which a queue has something to look at.
+    /// The next moment at which a waiting connection is to be looked at.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let front = |queue: &RefCell<BinaryHeap<Due>>| queue.borrow().peek().map(|due| due.at);
-        front(&self.waiting).into_iter().chain(front(&self.half_closed)).min()
+        self.waiting.borrow().peek().map(|due| due.at)
     }
 
     /// Looks at each connection whose time to be answered is over. `look` returns when to look
     /// again; `None` takes it out of the queue.
-    pub(super) fn sweep_waiting(&self, now: Instant, look: impl FnMut(&Record) -> Option<Instant>) {
-        sweep(&self.waiting, now, look, |record| record.watched.set(false));
-    }
-
-    /// The same for half-closed connections.
-    pub(super) fn sweep_half_closed(
+    pub(super) fn sweep_waiting(
         &self,
         now: Instant,
-        look: impl FnMut(&Record) -> Option<Instant>,
+        mut look: impl FnMut(&Record) -> Option<Instant>,
     ) {
-        sweep(&self.half_closed, now, look, |_| {});
-    }
-}
-
-fn sweep(
-    queue: &RefCell<BinaryHeap<Due>>,
-    now: Instant,
-    mut look: impl FnMut(&Record) -> Option<Instant>,
-    mut leave: impl FnMut(&Record),
-) {
-    loop {
-        let due = match queue.borrow_mut().peek_mut() {
-            Some(first) if first.at <= now => PeekMut::pop(first),
-            _ => return,
-        };
-        let Some(record) = due.record.upgrade() else { continue };
-        match look(&record) {
-            Some(at) => {
-                let at = at.max(now + Duration::from_millis(1));
-                queue.borrow_mut().push(Due { at, record: due.record });
+        loop {
+            let due = match self.waiting.borrow_mut().peek_mut() {
+                Some(first) if first.at <= now => PeekMut::pop(first),
+                _ => return,
+            };
+            let Some(record) = due.record.upgrade() else { continue };
+            match look(&record) {
+                Some(at) => {
+                    let at = at.max(now + Duration::from_millis(1));
+                    self.waiting.borrow_mut().push(Due { at, record: due.record });
+                }
+                None => record.watched.set(false),
             }
-            None => leave(&record),
         }
     }
 }

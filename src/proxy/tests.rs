@@ -229,7 +229,8 @@ fn a_half_closed_connection_is_reaped_after_a_minute_of_silence_only() {
         let silent_from = Instant::now();
         let error = client.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
-        assert_eq!(silent_from.elapsed().as_secs(), 60);
+        let after = silent_from.elapsed().as_secs();
+        assert!((60..=65).contains(&after), "after {after} s");
         assert_eq!(bench.backend.counters.closes(CloseReason::HalfClosed), 1);
     });
 }

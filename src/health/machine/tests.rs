@@ -149,6 +149,12 @@ fn a_second_reset_within_minutes_needs_twice_the_evidence() {
     for verdict in [ready(), dead(), dead(), ready(), ready(), dead(), dead()] {
         bench.see(verdict);
     }
+    let condition = bench.machine.condition();
+    assert_eq!(condition.reset_from, Some(condition.since), "the first time, nothing was reset");
+    bench.machine.note_resets(bench.now);
+    for verdict in [ready(), ready(), dead(), dead()] {
+        bench.see(verdict);
+    }
     let condition = bench.machine.condition().clone();
     let evidence = condition.since - condition.failing_since.unwrap();
     assert_eq!(condition.reset_from, Some(condition.since + evidence));
@@ -159,6 +165,17 @@ fn a_second_reset_within_minutes_needs_twice_the_evidence() {
     bench.see(dead());
     let condition = bench.machine.condition();
     assert_eq!(condition.reset_from, Some(condition.since), "long ago");
+}
+
+#[test]
+fn a_wrong_certificate_is_dead_and_resets_nothing() {
+    let mut bench = Bench::new();
+    bench.see(ready());
+    for failure in [Failure::Expired, Failure::Expired] {
+        bench.see(Verdict::Dead(failure, Reason::new("expired", "expired")));
+    }
+    let condition = bench.machine.condition();
+    assert_eq!((condition.state, condition.reset_from), (State::Dead, None));
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! The HTTP part of a probe: one GET, and what its answer means.
 
+use std::time::Duration;
+
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use super::super::machine::Verdict;
@@ -13,6 +16,9 @@ use crate::model::{Failure, Reason};
 
 /// How much of an answer is read for the reason of a refusal.
 const MOST_BODY: usize = 4096;
+
+/// How long the explanation of a refusal is waited for.
+const EXPLANATION: Duration = Duration::from_millis(50);
 
 /// Asks for `path` and judges the answer.
 pub(super) async fn get(tls: TlsStream<TcpStream>, name: &ServerName<'_>, path: &str) -> Verdict {
@@ -47,7 +53,12 @@ async fn exchange(
     let answer = async {
         let response = sender.send_request(request).await?;
         let status = response.status();
-        let body = if status.is_success() { String::new() } else { beginning(response).await };
+        // The status is the answer; the body only explains it, if it comes at once.
+        let body = if status.is_success() {
+            String::new()
+        } else {
+            timeout(EXPLANATION, beginning(response)).await.unwrap_or_default()
+        };
         Ok((status, body))
     };
     let mut connection = std::pin::pin!(connection);

@@ -42,10 +42,12 @@ pub(in crate::proxy) struct Evidence {
 ///   raises suspicion, are evidence enough: it goes at once.
 /// - A byte from the backend since the first failed probe spares it, until it has been silent for
 ///   as long again as a connection that was never spared.
-/// - The rest goes a few seconds after the backend died, spread over a few more.
+/// - The rest goes a few seconds after the backend died, or after there was a better one to go to
+///   (`haven_since`), spread over a few more.
 pub(in crate::proxy) fn sentence(
     condition: &Condition,
     evidence: &Evidence,
+    haven_since: Instant,
     now: Instant,
 ) -> Sentence {
     let (State::Dead, Some(failing_since), Some(reset_from)) =
@@ -64,7 +66,7 @@ pub(in crate::proxy) fn sentence(
     }
     let spread = SILENT_SPREAD * u32::from(evidence.turn) / (u32::from(u16::MAX) + 1);
     let proof = condition.since.saturating_duration_since(failing_since);
-    let silent_from = spared_at.map_or(reset_from, |heard| heard + proof);
+    let silent_from = spared_at.map_or(reset_from, |heard| heard + proof).max(haven_since);
     if now >= silent_from + SILENT_GRACE + spread { Sentence::Reset } else { Sentence::Wait }
 }
 
@@ -92,7 +94,7 @@ mod tests {
     fn reset_at(condition: &Condition, start: Instant, evidence: Evidence) -> Option<f64> {
         (0..600)
             .map(|tenth| f64::from(tenth) / 10.0)
-            .find(|at| sentence(condition, &evidence, start + secs(*at)) == Sentence::Reset)
+            .find(|at| sentence(condition, &evidence, start, start + secs(*at)) == Sentence::Reset)
     }
 
     fn evidence(start: Instant, heard: Option<f64>, unanswered: Option<f64>) -> Evidence {
@@ -126,6 +128,20 @@ mod tests {
         let start = Instant::now();
         let last = Evidence { turn: u16::MAX, ..evidence(start, Some(8.0), None) };
         assert_eq!(reset_at(&dead(start), start, last), Some(22.0));
+    }
+
+    #[test]
+    fn silent_watches_wait_for_a_haven_and_are_spread_from_then_on() {
+        let start = Instant::now();
+        let haven_since = start + secs(100.0);
+        let at = |turn, at| {
+            let watch = Evidence { turn, ..evidence(start, Some(8.0), None) };
+            sentence(&dead(start), &watch, haven_since, start + secs(at))
+        };
+        assert_eq!(at(0, 104.9), Sentence::Wait);
+        assert_eq!(at(0, 105.0), Sentence::Reset);
+        assert_eq!(at(u16::MAX, 109.9), Sentence::Wait);
+        assert_eq!(at(u16::MAX, 110.0), Sentence::Reset);
     }
 
     #[test]
