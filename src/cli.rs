@@ -77,7 +77,9 @@ enum CliError {
 impl CliError {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::Usage(_) => ExitCode::from(2),
+            Self::Config(_) | Self::Usage(_) | Self::Start(StartError::Trust(_)) => {
+                ExitCode::from(2)
+            }
             Self::Start(_) | Self::Failed(_) | Self::Unwell => ExitCode::from(1),
             Self::OutputClosed => ExitCode::SUCCESS,
         }

@@ -265,7 +265,10 @@ fn the_manifest_of_a_static_pod_is_one() {
     .into_iter()
     .collect();
     assert_eq!(inline["spec"]["containers"][0]["args"], expected);
-    assert_eq!(inline["spec"]["volumes"][0]["hostPath"]["path"], "/pki/ca.crt");
+    assert_eq!(
+        inline["spec"]["volumes"][0]["hostPath"]["path"], "/pki",
+        "the folder, not the file"
+    );
     assert_eq!(inline["spec"]["volumes"][1], Value::Null);
 
     let file = ["--config", "/etc/proxy/c.yaml", "--image", "r.local/apiproxy:9", "--name", "p"];
@@ -276,12 +279,24 @@ fn the_manifest_of_a_static_pod_is_one() {
         (&container["args"], &container["image"]),
         (&expected, &"r.local/apiproxy:9".into())
     );
-    assert_eq!(file["spec"]["volumes"][0]["hostPath"]["path"], "/etc/proxy");
+    assert_eq!(file["spec"]["volumes"][1]["hostPath"]["path"], "/etc/proxy");
     assert_eq!(file["metadata"]["name"], "p");
     assert_eq!(file["metadata"]["namespace"], "infra");
 
     let hostile = "x\"\n  evil: {{ 1 }} #";
-    assert_eq!(pod(&["--name", hostile])["metadata"]["name"], hostile);
+    let image = &pod(&["--image", hostile])["spec"]["containers"][0]["image"];
+    assert_eq!(image, hostile);
+    for refused in [
+        ["--name", hostile],
+        ["--namespace", "../x y"],
+        ["--config", "/c.yaml"],
+        ["--config", "/etc/../c.yaml"],
+        ["--ca-file", "ca.crt"],
+    ] {
+        let outcome = apiproxy(&[&["manifest", "static-pod"][..], &refused].concat());
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{outcome:?}");
+        assert!(outcome.stderr.contains(refused[0]), "{outcome:?}");
+    }
 }
 
 #[test]

@@ -39,7 +39,7 @@ back. Meanwhile three clients list namespaces ten times a second, and six watche
 it prints how long a client ever waited. Exit 1 if a client was ever in the dark for over 5 s.")]
 pub(super) struct Args {
     /// End after this time, such as 30s or 2m [default: at Ctrl-C].
-    #[arg(long, value_parser = humantime::parse_duration)]
+    #[arg(long, value_parser = duration)]
     duration: Option<Duration>,
     /// Where clients connect [default: 127.0.0.1:16443, or any free port].
     #[arg(long, value_name = "IP:PORT")]
@@ -47,6 +47,12 @@ pub(super) struct Args {
     /// Let the servers be: no faults.
     #[arg(long)]
     calm: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let range = Duration::from_secs(1)..=Duration::from_hours(24);
+    range.contains(&duration).then_some(duration).ok_or("it is 1s to 24h".to_owned())
 }
 
 /// A client without an answer for longer than this makes the demo a failure.

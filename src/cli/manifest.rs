@@ -1,6 +1,7 @@
 //! `apiproxy manifest`: what runs the proxy on a node.
 
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::{Component, Path, PathBuf};
 
 use minijinja::{Environment, UndefinedBehavior, context};
 
@@ -55,19 +56,23 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 
 fn static_pod(args: &StaticPod) -> Result<String, CliError> {
     let config = args.config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG));
-    for (flag, path) in [("--config", &config), ("--ca-file", &args.ca_file)] {
-        if !path.is_absolute() {
+    let config_folder = folder("--config", &config)?;
+    let ca_folder = folder("--ca-file", &args.ca_file)?;
+    for (flag, name) in [("--name", &args.name), ("--namespace", &args.namespace)] {
+        if !is_label(name) {
             return Err(CliError::Usage(format!(
-                "{flag} {}: a path on the node begins with `/`",
-                path.display()
+                "{flag}: a name in Kubernetes is 1 to 63 lower-case letters, digits and inner hyphens"
             )));
         }
+    }
+    let distinct: HashSet<_> = args.backends.iter().collect();
+    if distinct.len() < args.backends.len() {
+        return Err(CliError::Usage("--backend: the same address is given twice".to_owned()));
     }
     let mut templates = Environment::new();
     templates.set_undefined_behavior(UndefinedBehavior::Strict);
     // Values are quoted as JSON, which is YAML: no value can break out of its place.
     templates.add_filter("quote", |text: String| serde_json::Value::String(text).to_string());
-    let folder = config.parent().unwrap_or(&config);
     templates
         .render_str(
             STATIC_POD,
@@ -77,11 +82,41 @@ fn static_pod(args: &StaticPod) -> Result<String, CliError> {
                 image => args.image.clone(),
                 version => env!("CARGO_PKG_VERSION"),
                 config => config.display().to_string(),
-                folder => folder.display().to_string(),
+                config_folder => config_folder.display().to_string(),
+                ca_folder => ca_folder.display().to_string(),
                 ca_file => args.ca_file.display().to_string(),
                 backends => args.backends.iter().map(ToString::to_string).collect::<Vec<_>>(),
             },
         )
         .map(|manifest| manifest + "\n")
         .map_err(|error| CliError::Failed(format!("cannot render the manifest: {error}")))
+}
+
+/// The folder of a file on the node. It is the folder that is mounted: a file that is mounted by
+/// itself stays the old one when a new one is renamed onto its place.
+fn folder<'a>(flag: &str, file: &'a Path) -> Result<&'a Path, CliError> {
+    let plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+    match file.parent() {
+        Some(folder)
+            if file.is_absolute()
+                && file.components().all(plain)
+                && folder.components().count() > 1 =>
+        {
+            Ok(folder)
+        }
+        _ => Err(CliError::Usage(format!(
+            "{flag} {}: give the absolute path of a file on the node, in a folder other than `/` and \
+             without `..`",
+            file.display()
+        ))),
+    }
+}
+
+/// RFC 1123 label.
+fn is_label(name: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=63).contains(&name.len())
+        && name.chars().all(inner)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
 }

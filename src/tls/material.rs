@@ -155,13 +155,13 @@ fn read_identity(chain_path: &Path, key_path: &Path) -> Result<Identity, Materia
     Ok(identity)
 }
 
+/// Takes every CA of a bundle that can be used; one strange certificate must not disable the others.
 fn read_roots(path: &Path) -> Result<RootCertStore, MaterialError> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        roots.add(certificate).map_err(|error| MaterialError::Broken {
-            path: path.to_owned(),
-            detail: error.to_string(),
-        })?;
+    let (usable, _strange) = roots.add_parsable_certificates(certificates(path)?);
+    if usable == 0 {
+        let (path, detail) = (path.to_owned(), "none of its certificates can be used".to_owned());
+        return Err(MaterialError::Broken { path, detail });
     }
     Ok(roots)
 }
