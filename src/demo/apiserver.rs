@@ -101,6 +101,13 @@ impl ApiServer {
         self.tell(Order::Crash);
     }
 
+    /// Ends the server as a kube-apiserver ends after the delay of its shutdown: the port refuses
+    /// connections, those that exist are told to go (GOAWAY), and each ends when its requests are
+    /// answered; at the latest after `grace`.
+    pub fn leave(&self, grace: Duration) {
+        self.tell(Order::Leave(grace));
+    }
+
     /// Starts again on the same port, crashing first if still up. TLS sessions of the past are
     /// not resumed, as the key of the tickets died with the process; counters and controls stay.
     ///

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll};
@@ -15,7 +15,8 @@ use rustls::{HandshakeKind, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::port::Port;
@@ -35,6 +36,8 @@ pub(super) enum Order {
     Resume,
     /// End the process as if killed, resetting every connection.
     Crash,
+    /// End the process when its connections have ended, which are asked to; at most so much later.
+    Leave(Duration),
     /// End the process, closing its connections, and then the thread.
     Stop,
 }
@@ -54,6 +57,7 @@ pub(super) struct Process {
 
 enum End {
     Crashed(mpsc::Sender<()>),
+    Leaving(Duration, mpsc::Sender<()>),
     Stopped,
 }
 
@@ -70,12 +74,21 @@ impl Process {
     fn run(self, orders: &mpsc::Receiver<Message>, bell: &Notify, shared: &Arc<Shared>) -> End {
         let Self { runtime, listener, acceptor } = self;
         let killed = Arc::new(AtomicBool::new(false));
+        let leaving = watch::Sender::new(());
         let end = runtime.block_on(async {
-            tokio::select! {
+            let calls = Calls { acceptor, killed: Arc::clone(&killed), leaving: leaving.clone() };
+            let end = tokio::select! {
                 biased;
                 end = obey(orders, bell) => end,
-                never = accept(&listener, &acceptor, &killed, shared) => match never {},
+                never = accept(&listener, &calls, shared) => match never {},
+            };
+            drop((listener, calls));
+            if let End::Leaving(grace, _) = &end {
+                leaving.send_replace(());
+                // Those that are left at the end of the grace are closed as they are.
+                let _ = timeout(*grace, leaving.closed()).await;
             }
+            end
         });
         killed.store(matches!(end, End::Crashed(_)), Ordering::Relaxed);
         end
@@ -89,12 +102,12 @@ pub(super) fn serve(orders: &mpsc::Receiver<Message>, bell: &Notify, shared: &Ar
             Order::Serve(process) => {
                 drop(done);
                 match process.run(orders, bell, shared) {
-                    End::Crashed(done) => drop(done),
+                    End::Crashed(done) | End::Leaving(_, done) => drop(done),
                     End::Stopped => return,
                 }
             }
             Order::Stop => return,
-            Order::Hang | Order::Resume | Order::Crash => {}
+            Order::Hang | Order::Resume | Order::Crash | Order::Leave(_) => {}
         }
     }
 }
@@ -123,23 +136,28 @@ async fn obey(orders: &mpsc::Receiver<Message>, bell: &Notify) -> End {
             Order::Hang => hung = true,
             Order::Resume => hung = false,
             Order::Crash => return End::Crashed(done),
+            Order::Leave(grace) => return End::Leaving(grace, done),
             Order::Stop => return End::Stopped,
             Order::Serve(_) => {}
         }
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    acceptor: &TlsAcceptor,
-    killed: &Arc<AtomicBool>,
-    shared: &Arc<Shared>,
-) -> Infallible {
+/// What every connection of a process shares.
+struct Calls {
+    acceptor: TlsAcceptor,
+    killed: Arc<AtomicBool>,
+    /// Told once, when the connections are to go. Closed when all have gone.
+    leaving: watch::Sender<()>,
+}
+
+async fn accept(listener: &TcpListener, calls: &Calls, shared: &Arc<Shared>) -> Infallible {
     loop {
         if let Ok((socket, _)) = listener.accept().await {
             shared.count(|counters| counters.connections += 1);
-            let socket = Socket { tcp: socket, killed: Arc::clone(killed) };
-            tokio::spawn(converse(socket, acceptor.clone(), Arc::clone(shared)));
+            let socket = Socket { tcp: socket, killed: Arc::clone(&calls.killed) };
+            let leaving = calls.leaving.subscribe();
+            tokio::spawn(converse(socket, calls.acceptor.clone(), Arc::clone(shared), leaving));
         } else {
             tokio::time::sleep(ACCEPT_BACKOFF).await;
         }
@@ -147,7 +165,12 @@ async fn accept(
 }
 
 /// One connection. Its errors are the client's to report: the server has nobody to tell.
-async fn converse(socket: Socket, acceptor: TlsAcceptor, shared: Arc<Shared>) {
+async fn converse(
+    socket: Socket,
+    acceptor: TlsAcceptor,
+    shared: Arc<Shared>,
+    mut leaving: watch::Receiver<()>,
+) {
     let _active = shared.hold(|counters| &mut counters.active);
     if socket.tcp.set_nodelay(true).is_err() {
         return;
@@ -165,10 +188,26 @@ async fn converse(socket: Socket, acceptor: TlsAcceptor, shared: Arc<Shared>) {
     });
     let service = service_fn(move |request| answer(Arc::clone(&shared), identified, request));
     let io = TokioIo::new(stream);
+    // An error of `changed` is the end of the process, which ends this as well.
     if is_http2 {
-        let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
+        let builder = http2::Builder::new(TokioExecutor::new());
+        let mut connection = pin!(builder.serve_connection(io, service));
+        tokio::select! {
+            _ = &mut connection => {}
+            _ = leaving.changed() => {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
+        }
     } else {
-        let _ = http1::Builder::new().serve_connection(io, service).await;
+        let mut connection = pin!(http1::Builder::new().serve_connection(io, service));
+        tokio::select! {
+            _ = &mut connection => {}
+            _ = leaving.changed() => {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
+        }
     }
 }
 
