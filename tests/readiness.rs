@@ -65,3 +65,18 @@ fn a_server_that_says_not_ready_keeps_its_connections_gets_none_and_comes_back_s
     assert!(early <= 5, "a share in the first second of less than 4% is due");
     assert!(late > early && late > 5, "it gets its share back");
 }
+
+#[test]
+fn a_server_that_is_only_slow_is_not_ready_but_keeps_its_connections() {
+    let cluster = Cluster::new(2);
+    let proxy = cluster.proxy("interval: 500ms,", "");
+    let client = cluster.client(&proxy);
+    let mut held = client.open_to("cp1");
+    cluster.server("cp1").delay(Duration::from_secs(4));
+    for _ in 0..2 {
+        assert_eq!(client.name(&mut held).unwrap(), "cp1");
+    }
+    proxy.wait_state("cp1", "notReady", Duration::from_secs(1));
+    assert!(!proxy.log_text().contains("to=dead"));
+    assert_eq!(client.ask().unwrap(), "cp2");
+}

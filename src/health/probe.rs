@@ -138,17 +138,24 @@ impl Probe {
         if let Ok(report) = timeout(limit, self.steps(addresses, config, &mut stage)).await {
             report
         } else {
-            let within = humantime::format_duration(limit);
-            let message = match stage {
-                Stage::Connect => format!("no answer to a TCP connection within {within}"),
-                Stage::Handshake => {
-                    format!("takes connections, but no TLS handshake within {within}")
-                }
-                Stage::Answer => {
-                    format!("no answer to GET {} within {within}", self.check.path)
-                }
-            };
-            dead(Failure::Timeout, message)
+            self.late(stage)
+        }
+    }
+
+    /// What it means that the time is over. A server that has just shaken hands is alive, however
+    /// slow: it is overloaded, or waits for its etcd. To reset its connections would only add to its
+    /// load.
+    fn late(&self, stage: Stage) -> Report {
+        let within = humantime::format_duration(self.check.timeout);
+        let silent = |what: &str| dead(Failure::Timeout, format!("{what} within {within}"));
+        match stage {
+            Stage::Connect => silent("no answer to a TCP connection"),
+            Stage::Handshake => silent("takes connections, but no TLS handshake"),
+            Stage::Answer => {
+                let message = format!("no answer to GET {} within {within}", self.check.path);
+                let reason = Reason::new(Failure::Timeout.as_str(), message);
+                Report::bare(Ok(Verdict::NotReady(reason)))
+            }
         }
     }
 
