@@ -16,6 +16,8 @@ need h2load nghttp2-client
 need curl curl
 need openssl openssl
 need ss iproute2
+need ip iproute2
+need nft nftables
 need prlimit util-linux
 need musl-gcc musl-tools
 need cc build-essential
