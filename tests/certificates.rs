@@ -225,3 +225,20 @@ fn while_the_files_are_broken_the_last_good_ones_stay_in_force() {
     assert_eq!(proxy.log_text().matches("backend state").count(), 1, "it was ready throughout");
     assert_eq!(backend(&proxy, "cp1").warning, None);
 }
+
+#[test]
+fn clients_that_break_off_their_handshakes_are_noticed_before_the_next_probe() {
+    let mut cluster = Cluster::new(2);
+    // The default pace: without a hint, the next probe is up to half a minute away.
+    let proxy = cluster.proxy("", "");
+    let foreign = Authority::new("another").unwrap().server().unwrap();
+    // No connection is open that its end could tell of.
+    cluster.servers[0].restart_with(&foreign).unwrap();
+    let client = cluster.client(&proxy);
+    let refused = (0..10).filter(|_| client.ask().is_err()).count();
+    proxy.wait_state("cp1", "dead", Duration::from_secs(3));
+    assert_eq!(backend(&proxy, "cp1").reason.code, "unknownCA");
+    report(&format!("a server with a foreign certificate gets {refused} of 10 clients"));
+    assert!((1..=3).contains(&refused), "{refused}");
+    assert_eq!(client.ask().unwrap(), "cp2");
+}

@@ -12,6 +12,9 @@ pub enum Doubt {
     Connect,
     /// A connection was reset, or closed before the backend said anything.
     Reset,
+    /// A client broke its TLS handshake off after the backend's first word, as one does that does not
+    /// trust the certificate.
+    Handshake,
     /// Client bytes have waited about a second for an answer.
     Silence,
     /// Sent bytes stay unacknowledged.
@@ -20,13 +23,15 @@ pub enum Doubt {
 
 impl Doubt {
     /// Every doubt, in label order.
-    pub const ALL: [Self; 4] = [Self::Connect, Self::Reset, Self::Silence, Self::Unacknowledged];
+    pub const ALL: [Self; 5] =
+        [Self::Connect, Self::Reset, Self::Handshake, Self::Silence, Self::Unacknowledged];
 
     /// The label value.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connect",
             Self::Reset => "reset",
+            Self::Handshake => "handshake",
             Self::Silence => "silence",
             Self::Unacknowledged => "unacknowledged",
         }

@@ -57,10 +57,17 @@ fn finish(worker: &Worker, record: &Record, ended: Ended) {
     }
     let unheard = record.heard.get().is_none() && record.unanswered.get().is_some();
     let hung_up = reason == CloseReason::Finished && unheard;
-    if hung_up || reason == CloseReason::BackendReset {
+    let broken_off = matches!(reason, CloseReason::Finished | CloseReason::ClientReset)
+        && record.handshake_unfinished();
+    let doubt = match reason {
+        _ if hung_up => Some(Doubt::Reset),
+        CloseReason::BackendReset => Some(Doubt::Reset),
+        _ => broken_off.then_some(Doubt::Handshake),
+    };
+    if let Some(doubt) = doubt {
         worker.shared.hints.give(Hint::Doubt {
             backend: backend.clone(),
-            doubt: Doubt::Reset,
+            doubt,
             since: tokio::time::Instant::now().into_std(),
         });
     }

@@ -304,9 +304,12 @@ impl Relay<'_> {
         let now = now();
         let speech = self.records[direction as usize].feed(bytes);
         self.record.carried(direction, speech, now);
-        if direction == Direction::Down {
-            self.record.heard.set(Some(now));
-            self.record.unanswered.set(None);
+        match direction {
+            Direction::Up => self.record.client_said(bytes),
+            Direction::Down => {
+                self.record.heard.set(Some(now));
+                self.record.unanswered.set(None);
+            }
         }
     }
 

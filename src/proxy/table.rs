@@ -35,6 +35,8 @@ pub(super) struct Record {
     pub(super) between_records: Cell<bool>,
     /// Whether a request has no answer yet, as far as record sizes tell.
     asked: Cell<Asked>,
+    /// How far the client's TLS handshake has come, as far as sizes tell.
+    handshake: Cell<Handshake>,
     /// When it is to move, if it is.
     pub(super) moving: Cell<Option<Move>>,
     /// When one end said FIN, while the other has not.
@@ -59,6 +61,7 @@ impl Record {
             last_byte: Cell::new(now()),
             between_records: Cell::new(true),
             asked: Cell::new(Asked::No),
+            handshake: Cell::new(Handshake::None),
             moving: Cell::new(None),
             half_closed: Cell::new(None),
             watched: Cell::new(false),
@@ -94,6 +97,24 @@ impl Record {
             (Direction::Down, Speech::Message, _) => self.asked.set(Asked::No),
             _ => {}
         }
+    }
+
+    /// Notes bytes of the client, before they are passed on.
+    pub(super) fn client_said(&self, bytes: &[u8]) {
+        let next = match self.handshake.get() {
+            Handshake::None if bytes.first() == Some(&HANDSHAKE_RECORD) => Handshake::Begun,
+            Handshake::None => Handshake::Done,
+            Handshake::Begun if self.heard.get().is_some() && bytes.len() > LONGEST_ALERT => {
+                Handshake::Done
+            }
+            Handshake::Begun | Handshake::Done => return,
+        };
+        self.handshake.set(next);
+    }
+
+    /// Has the backend answered the client's hello, and the client not gone on?
+    pub(super) fn handshake_unfinished(&self) -> bool {
+        self.handshake.get() == Handshake::Begun && self.heard.get().is_some()
     }
 
     /// What decides whether this is a quiet moment.
@@ -156,6 +177,24 @@ enum Asked {
 
 /// A control frame has no answer, or a quick one: after this time it was no request.
 const PERHAPS_FOR: Duration = Duration::from_secs(5);
+
+/// A client's TLS handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Handshake {
+    /// The client has said nothing.
+    None,
+    /// It has said hello.
+    Begun,
+    /// It has gone on after the backend's answer, or does not speak TLS.
+    Done,
+}
+
+/// The type of the record that a TLS connection begins with (RFC 8446 section 5.1).
+const HANDSHAKE_RECORD: u8 = 22;
+
+/// What a client says that breaks its handshake off: a change of cipher (6 bytes) and an alert (24 in
+/// TLS 1.3, 7 in TLS 1.2). One that goes on says 58 bytes at least.
+const LONGEST_ALERT: usize = 40;
 
 /// A wish that a connection goes elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
