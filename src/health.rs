@@ -1,6 +1,8 @@
 //! Keeps the state of every backend true: probes each at its own pace, faster while in doubt, and
 //! publishes what changes.
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod machine;
 mod probe;
 mod supervisor;

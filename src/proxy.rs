@@ -3,6 +3,8 @@
 
 mod connect;
 mod connection;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod listener;
 mod permits;
 mod relay;

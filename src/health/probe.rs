@@ -1,6 +1,6 @@
 //! One probe: a fresh connection, a TLS handshake that resumes the last session, and a GET.
 
-mod http;
+pub(super) mod http;
 
 use std::io;
 use std::net::SocketAddr;

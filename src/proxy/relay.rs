@@ -19,9 +19,8 @@ use super::table::{Record, Table, now};
 use crate::model::{CloseReason, Direction};
 use crate::net;
 use half::{Half, Want};
-use records::Records;
 
-pub(super) use records::Speech;
+pub(super) use records::{Records, Speech};
 
 /// The scratch buffer of a thread: what one read takes at most. A stalled direction keeps at most
 /// this much.

@@ -7,9 +7,8 @@ use hyper::body::{Body, Bytes, Incoming};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
-use tokio_rustls::client::TlsStream;
 
 use super::super::machine::Verdict;
 use crate::model::{Failure, Reason};
@@ -20,9 +19,12 @@ const MOST_BODY: usize = 4096;
 /// How long the explanation of a refusal is waited for.
 const EXPLANATION: Duration = Duration::from_millis(50);
 
-/// Asks for `path` and judges the answer.
-pub(super) async fn get(tls: TlsStream<TcpStream>, name: &ServerName<'_>, path: &str) -> Verdict {
-    match exchange(tls, name, path).await {
+/// Asks for `path` on a fresh connection and judges the answer.
+pub(in crate::health) async fn get<S>(stream: S, name: &ServerName<'_>, path: &str) -> Verdict
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    match exchange(stream, name, path).await {
         Ok((status, body)) => judge(status, &body, path),
         Err(error) if error.is_parse() || error.is_parse_status() => {
             dead(Failure::Protocol, format!("the answer to GET {path} is not HTTP: {error}"))
@@ -37,12 +39,16 @@ fn dead(failure: Failure, message: String) -> Verdict {
     Verdict::Dead(failure, Reason::new(failure.as_str(), message))
 }
 
-async fn exchange(
-    tls: TlsStream<TcpStream>,
+async fn exchange<S>(
+    stream: S,
     name: &ServerName<'_>,
     path: &str,
-) -> hyper::Result<(StatusCode, String)> {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await?;
+) -> hyper::Result<(StatusCode, String)>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let io = TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
     let request = Request::get(path)
         .header(hyper::header::HOST, name.to_str().as_ref())
         .header(hyper::header::USER_AGENT, concat!("apiproxy/", env!("CARGO_PKG_VERSION")))

@@ -1,0 +1,24 @@
+//! No text makes the reader of configurations panic, and every fault can be told.
+#![no_main]
+
+use std::path::Path;
+
+use apiproxy::config::{self, Overrides};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let overrides = Overrides { insecure_skip_verify: true, ..Overrides::default() };
+    match config::parse("fuzz.yaml", text, Path::new("/nowhere"), &overrides) {
+        Ok(config) => {
+            assert!(!config.backends.is_empty());
+            assert!(config.health_check.fast_interval <= config.health_check.interval);
+            assert!(config.connect.hedge_after <= config.connect.timeout);
+        }
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            let lines = error.lines();
+            assert!(!lines.is_empty());
+            assert!(lines.iter().all(|line| !line.contains('\n')), "{lines:?}");
+        }
+    }
+});

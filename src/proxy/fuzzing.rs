@@ -1,0 +1,34 @@
+//! What the fuzz targets in `fuzz/` need of the relay. Built by cargo-fuzz alone.
+
+use super::relay::{Records, Speech};
+
+/// The tracker of one direction's TLS records.
+#[derive(Debug, Default)]
+pub struct Tracker(Records);
+
+/// What some bytes hold, as the tracker sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Heard {
+    /// No record begins.
+    Nothing,
+    /// Records of control frames' sizes only.
+    Control,
+    /// Perhaps a request or an answer.
+    Message,
+}
+
+impl Tracker {
+    /// Takes in the next bytes.
+    pub fn feed(&mut self, bytes: &[u8]) -> Heard {
+        match self.0.feed(bytes) {
+            Speech::Nothing => Heard::Nothing,
+            Speech::Control => Heard::Control,
+            Speech::Message => Heard::Message,
+        }
+    }
+
+    /// Is the direction between two records?
+    pub fn at_boundary(&self) -> bool {
+        self.0.at_boundary()
+    }
+}
