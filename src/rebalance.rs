@@ -1,5 +1,5 @@
-//! Which connections move when a backend is ready again, and when a quiet moment is one. Pure: counts
-//! and the clock come in as arguments.
+//! Which connections move when a backend is ready again, and when a quiet moment is one. Pure: counts,
+//! the clock and randomness come in as arguments.
 
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,37 @@ pub fn surplus(snapshot: &Snapshot) -> Vec<f64> {
         _ => 0.0,
     };
     snapshot.entries.iter().map(surplus).collect()
+}
+
+/// Draws the connections that are to move, each with the probability of its backend.
+///
+/// Not by a throw for each: of fifteen connections, a third of which is to move, that would now and
+/// then be seven, the last two of which find that nothing is left to move, and now and then three,
+/// which nobody makes up for; the fleet would stay uneven. So as many as the probabilities add up to
+/// are drawn, rounded up or down at random so that the mean is exact.
+#[derive(Debug)]
+pub struct Lottery {
+    shares: Vec<f64>,
+    /// The fraction of a connection that each backend owes.
+    owed: Vec<f64>,
+}
+
+impl Lottery {
+    /// A lottery with these probabilities (see [`surplus`]); `random` gives numbers from 0 to 1.
+    pub fn new(shares: Vec<f64>, mut random: impl FnMut() -> f64) -> Self {
+        let owed = shares.iter().map(|_| random()).collect();
+        Self { shares, owed }
+    }
+
+    /// Is this connection of the backend with this index to move?
+    pub fn draw(&mut self, backend: usize) -> bool {
+        self.owed[backend] += self.shares[backend];
+        let drawn = self.owed[backend] >= 1.0;
+        if drawn {
+            self.owed[backend] -= 1.0;
+        }
+        drawn
+    }
 }
 
 /// What is known of a connection when it is to move.
@@ -110,6 +141,21 @@ mod tests {
         assert_eq!(of(&[(Dead, 9, None), (NotReady, 9, None), (Ready, 1, None)]), [0, 0, 0]);
         assert_eq!(of(&[(Dead, 9, None)]), [0]);
         assert_eq!(of(&[(Ready, 0, None)]), [0]);
+    }
+
+    #[test]
+    fn as_many_are_drawn_as_the_shares_add_up_to() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut fives = 0;
+        for _ in 0..1000 {
+            let mut lottery = Lottery::new(vec![0.0, 0.3, 1.0], || rng.f64());
+            let mut drawn = |backend| (0..15).filter(|_| lottery.draw(backend)).count();
+            let some = drawn(1);
+            assert!((4..=5).contains(&some), "{some} of 15 for 4.5");
+            fives += usize::from(some == 5);
+            assert_eq!([drawn(0), drawn(2)], [0, 15]);
+        }
+        assert!((450..550).contains(&fives), "{fives} of 1000 rounded up");
     }
 
     #[test]

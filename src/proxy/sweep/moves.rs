@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::config::Rebalance;
 use crate::model::{CloseReason, Entry, Snapshot, State};
 use crate::proxy::table::{Move, Record, Table};
-use crate::rebalance::{is_quiet, look_again, surplus};
+use crate::rebalance::{Lottery, is_quiet, look_again, surplus};
 
 /// How often a connection that is to move and cannot is looked at.
 const PACE: Duration = Duration::from_millis(100);
@@ -86,14 +86,19 @@ impl Moves {
         }
         self.planned_for = Some(latest);
         let until = opens + self.rules.window;
-        let excess = surplus(snapshot);
+        let mut lottery = Lottery::new(surplus(snapshot), fastrand::f64);
         table.each(|record| {
+            let wish = record.moving.get();
+            if wish.is_some_and(|wish| wish.reason == CloseReason::Drained) {
+                return;
+            }
+            // A lot that was drawn for an earlier recovery is void: this surplus counts it too.
+            record.moving.set(None);
+            record.reprieve();
             let backend = record.active.backend();
-            let mut entries = snapshot.entries.iter().zip(&excess);
-            let share = entries
-                .find(|(entry, _)| Arc::ptr_eq(&entry.backend, backend))
-                .map_or(0.0, |(_, share)| *share);
-            if record.moving.get().is_none() && fastrand::f64() < share {
+            let mut entries = snapshot.entries.iter();
+            let index = entries.position(|entry| Arc::ptr_eq(&entry.backend, backend));
+            if index.is_some_and(|index| lottery.draw(index)) {
                 let at = now + self.rules.window.mul_f64(BEGIN_WITHIN * fastrand::f64());
                 let reason = CloseReason::Rebalanced;
                 record.moving.set(Some(Move { at, until, asked: at, forced: false, reason }));
