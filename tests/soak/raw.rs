@@ -9,7 +9,7 @@ use apiproxy::demo::Authority;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
 use super::content::{Expected, blob};
@@ -60,7 +60,10 @@ impl Wire {
 
     async fn tcp(&self, pulse: &Pulse) -> io::Result<TcpStream> {
         pulse.beat("a connection");
-        let tcp = TcpStream::connect(self.address).await?;
+        let socket = TcpSocket::new_v4()?;
+        // So that a pause of the reader is soon felt by the proxy.
+        socket.set_recv_buffer_size(16 * 1024)?;
+        let tcp = socket.connect(self.address).await?;
         tcp.set_nodelay(true)?;
         Ok(tcp)
     }
@@ -69,7 +72,7 @@ impl Wire {
         let tcp = self.tcp(&stream.pulse).await?;
         let name = ServerName::try_from("kubernetes").unwrap();
         let tls = self.connector.connect(name, tcp).await?;
-        let (seed, length) = (stream.rng.u64(..), stream.rng.u64(1..400_000));
+        let (seed, length) = (stream.rng.u64(..), stream.rng.u64(1..1_500_000));
         let (receiving, sending) = tokio::io::split(tls);
         let mut rng = stream.rng.fork();
         let pulse = &stream.pulse;
@@ -154,7 +157,7 @@ async fn receive(
     pulse: &Pulse,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
-    let (mut head, mut expected) = (Vec::new(), None);
+    let (mut head, mut expected, mut since) = (Vec::new(), None, 0);
     loop {
         let count = from.read(&mut buffer).await?;
         if count == 0 {
@@ -177,6 +180,11 @@ async fn receive(
         let expected = expected.as_mut().unwrap();
         if !expected.take(pulse, bytes) {
             return Ok(());
+        }
+        since += count;
+        if since > 200_000 {
+            since = 0;
+            pulse.rest(Duration::from_millis(300)).await;
         }
         if expected.is_whole() {
             expected.end(pulse);

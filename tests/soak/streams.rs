@@ -1,6 +1,7 @@
 //! The streams over HTTP: downloads, slow readers, echoes, uploads, watches, requests and
 //! connections that do nothing for long.
 
+use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +53,10 @@ impl Stream {
 
     /// Notes a cut, and waits a little, so that the streams do not run in step.
     pub async fn settle(&mut self, result: io::Result<()>) {
-        if result.is_err() {
+        if let Err(error) = result {
+            if let Some(fault) = tls_fault(&error) {
+                self.pulse.wrong(&format!("other bytes under TLS: {fault}"));
+            }
             self.pulse.ledger.cut.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
         let pause = Duration::from_millis(self.rng.u64(100..1_000));
@@ -199,4 +203,17 @@ impl Stream {
             self.pulse.wrong(&format!("answered {status}"));
         }
     }
+}
+
+/// What TLS found in the bytes, at either end: a cut connection gives it nothing to find. Told by
+/// its words, since h2 keeps nothing else of an error.
+fn tls_fault(error: &io::Error) -> Option<String> {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    let words = ["cannot decrypt", "fatal alert", "corrupt message", "unexpected message"];
+    words.iter().any(|word| text.contains(word)).then_some(text)
 }
