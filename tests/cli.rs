@@ -46,7 +46,10 @@ fn wrong_flags_are_refused() {
         (&["demo", "--listen", "here"], "invalid value 'here' for '--listen <IP:PORT>'"),
         (&["manifest", "static-pod", "-b", "x"], "`x` has no port"),
         (&["manifest", "static-pod", "-c", "rel"], "give the absolute path of a file on the node"),
-        (&["manifest", "static-pod", "--ca-file", "rel"], "give the absolute path of a file on the node"),
+        (
+            &["manifest", "static-pod", "--ca-file", "rel"],
+            "give the absolute path of a file on the node",
+        ),
         (&["manifest", "static-pod", "-c", "/a", "-b", "a:1"], "cannot be used with"),
         (&["manifest", "systemd-pod"], "unrecognized subcommand 'systemd-pod'"),
         (&["completions", "tcsh"], "possible values: bash,"),
