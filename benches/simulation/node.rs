@@ -98,7 +98,7 @@ impl<'a> Node<'a> {
             match event {
                 Event::Death(server) => self.cut(server, now),
                 Event::Answer(server) => self.answer(server, now),
-                Event::Probe(server) => self.probe(server, now),
+                Event::Probe(server) => self.turn(server, now),
                 Event::Dial(client) => {
                     self.agenda.pop();
                     self.dial(client, now);
@@ -126,6 +126,16 @@ impl<'a> Node<'a> {
 
     fn accepts(&self, server: usize, now: Instant) -> bool {
         self.world.scenario.lives[server].at(self.elapsed(now)).accepts()
+    }
+
+    /// Probes, or lets this turn go by.
+    fn turn(&mut self, server: usize, now: Instant) {
+        let idle = self.snapshot.entries[server].backend.counters.active() == 0;
+        if self.watches[server].skip(now, idle) {
+            self.reckon(server, now);
+        } else {
+            self.probe(server, now);
+        }
     }
 
     fn probe(&mut self, server: usize, now: Instant) {
@@ -161,9 +171,8 @@ impl<'a> Node<'a> {
 
     /// When the next probe of a server is due, as its supervisor works it out when it wakes.
     fn reckon(&mut self, server: usize, now: Instant) {
-        let idle = self.snapshot.entries[server].backend.counters.active() == 0;
         let none_ready = !self.snapshot.usable();
-        self.watches[server].reckon(now, idle, none_ready);
+        self.watches[server].reckon(now, none_ready);
     }
 
     fn publish(&mut self, server: usize, now: Instant) {

@@ -16,8 +16,8 @@ pub(super) const NONE_READY_PACE: Duration = Duration::from_secs(1);
 /// of the time it has been bad: a server that is being repaired is not greeted by a whole fleet.
 const BACK_OFF_FRACTION: u32 = 8;
 
-/// A backend that carries none of this node's connections is probed this much less often.
-const IDLE_PACE: u32 = 3;
+/// A backend that carries none of this node's connections is probed at one turn of so many.
+const IDLE_TURNS: u32 = 3;
 
 /// How long a backend on its way back has to answer no more than "alive" before it counts as ready.
 /// A kube-apiserver that starts says 403 to nearly everybody until it has read the RBAC rules, and
@@ -245,11 +245,22 @@ impl Machine {
         self.rules.fast_interval
     }
 
-    /// How long to wait from one probe's start to the next one's, before jitter.
+    /// May the next probe be left out, after so many that were? While all is well and the backend
+    /// is `idle`: it carries none of this node's connections. Asked anew at every turn, so that one
+    /// that has got connections meanwhile is probed within `interval`.
+    pub fn may_skip(&self, idle: bool, skipped: u32) -> bool {
+        idle && self.is_steady() && skipped + 1 < IDLE_TURNS
+    }
+
+    /// Well, as far as anybody knows.
+    fn is_steady(&self) -> bool {
+        matches!(self.condition.state, State::Ready | State::Drained) && !self.condition.suspect
+    }
+
+    /// How long to wait from one turn to probe to the next one, before jitter.
     ///
-    /// `idle`: the backend carries none of this node's connections. `none_ready`: no backend of the
-    /// node is ready.
-    pub fn pace(&self, now: Instant, idle: bool, none_ready: bool) -> Duration {
+    /// `none_ready`: no backend of the node is ready.
+    pub fn pace(&self, now: Instant, none_ready: bool) -> Duration {
         let Rules { interval, fast_interval, .. } = self.rules;
         let changing = match self.condition.state {
             State::Unknown => true,
@@ -261,8 +272,8 @@ impl Machine {
         if self.condition.suspect || changing {
             return fast_interval;
         }
-        if self.condition.state == State::Ready || self.condition.state == State::Drained {
-            return if idle { interval * IDLE_PACE } else { interval };
+        if self.is_steady() {
+            return interval;
         }
         let bad_for = now.saturating_duration_since(self.condition.since);
         let pace = (bad_for / BACK_OFF_FRACTION).clamp(fast_interval, interval);

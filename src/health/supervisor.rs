@@ -34,6 +34,10 @@ pub(super) struct Supervisor {
     unable: bool,
     /// Connections reset so far because the backend was dead.
     resets: u64,
+    /// When the last probe began.
+    last_start: Instant,
+    /// Turns to probe that have been left out since.
+    skipped: u32,
 }
 
 /// A hint starts a probe at once, but not so soon after the last one: a backend that fails every
@@ -68,27 +72,29 @@ impl Supervisor {
             published,
             unable: false,
             resets: 0,
+            last_start: Instant::now(),
+            skipped: 0,
         }
     }
 
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Hint>) {
         let mut probes = JoinSet::new();
         let mut changed = self.writer.reader().subscribe();
-        let mut last_start = self.launch(&mut probes);
+        let mut last_turn = self.launch(&mut probes);
         let mut jitter = draw_jitter();
         loop {
-            let due = last_start + self.pace().mul_f64(jitter);
+            let due = last_turn + self.pace().mul_f64(jitter);
             tokio::select! {
                 () = sleep_until(due), if probes.len() < MOST_PROBES => {
-                    last_start = self.launch(&mut probes);
+                    last_turn = self.take_turn(&mut probes);
                     jitter = draw_jitter();
                 }
                 Some(Ok(ended)) = probes.join_next() => self.take_in(&ended),
                 hint = inbox.recv() => match hint {
                     Some(hint) => {
-                        let rested = last_start.elapsed() >= self.rest(&hint);
+                        let rested = self.last_start.elapsed() >= self.rest(&hint);
                         if self.is_news(&hint) && rested && probes.len() < MOST_PROBES {
-                            last_start = self.launch(&mut probes);
+                            last_turn = self.launch(&mut probes);
                         }
                     }
                     None => return,
@@ -109,13 +115,24 @@ impl Supervisor {
     }
 
     fn pace(&self) -> Duration {
-        let idle = self.backend.counters.active() == 0;
         let none_ready = !self.writer.reader().load().usable();
-        self.machine.pace(Instant::now().into_std(), idle, none_ready)
+        self.machine.pace(Instant::now().into_std(), none_ready)
+    }
+
+    /// Probes, or lets this turn go by; returns when that was.
+    fn take_turn(&mut self, probes: &mut JoinSet<Ended>) -> Instant {
+        let idle = self.backend.counters.active() == 0;
+        if self.machine.may_skip(idle, self.skipped) {
+            self.skipped += 1;
+            return Instant::now();
+        }
+        self.launch(probes)
     }
 
     fn launch(&mut self, probes: &mut JoinSet<Ended>) -> Instant {
         let started = Instant::now();
+        self.last_start = started;
+        self.skipped = 0;
         let snapshot = self.writer.reader().load().clone();
         let addresses =
             snapshot.entry(&self.backend).map(|entry| entry.addresses.clone()).unwrap_or_default();

@@ -11,9 +11,6 @@ use super::common::{ANY_PORT, Proxy, wait_for};
 use super::lab::{Lab, Loss, address, endpoint, host};
 use super::server::{self, Server};
 
-/// Time between the starts of two requests of a client.
-const PERIOD: Duration = Duration::from_millis(100);
-
 /// The machine's own pauses that a bound includes. Those that the control client sees beyond it are
 /// added to the bound.
 const USUAL_PAUSE: Duration = Duration::from_millis(200);
@@ -84,9 +81,11 @@ pub(crate) struct Case {
     pub(crate) steps: &'static [Step],
     /// Clients. They are spread over the servers evenly.
     pub(crate) loads: usize,
+    /// Time between the starts of two requests of a client.
+    pub(crate) period: Duration,
     /// How long a client waits for an answer.
     pub(crate) patience: Duration,
-    /// Does each client also watch?
+    /// Are there as many clients more that watch as well? They come when the others are spread.
     pub(crate) watch: bool,
     /// The longest time that any client may be without an answer.
     pub(crate) outage: Duration,
@@ -108,6 +107,7 @@ pub(crate) const CASE: Case = Case {
     before: &[],
     steps: &[],
     loads: 6,
+    period: Duration::from_millis(100),
     patience: Duration::from_secs(2),
     watch: false,
     outage: AT_ONCE,
@@ -152,15 +152,13 @@ impl Case {
         let mut scene = Scene { proxy, dialer: None, loads: Vec::new(), again: Cell::default() };
         self.before.iter().for_each(|step| stage.play(step, &scene));
         let dialer = Dialer::new(scene.proxy.listen, authority, None).unwrap();
-        let options = LoadOptions {
-            period: PERIOD,
-            timeout: self.patience,
-            watches: usize::from(self.watch),
-        };
-        for _ in 0..self.loads {
-            let load = Load::start(dialer.clone(), options).unwrap();
-            scene.loads.push(load);
-            scene.wait_answered(LONG);
+        for watches in 0..=usize::from(self.watch) {
+            let options = LoadOptions { period: self.period, timeout: self.patience, watches };
+            for _ in 0..self.loads {
+                let load = Load::start(dialer.clone(), options).unwrap();
+                wait_first_answer(&load, LONG);
+                scene.loads.push(load);
+            }
         }
         scene.dialer = Some(dialer);
         let direct = Dialer::new(control.address(), authority, None).unwrap();
@@ -181,7 +179,7 @@ impl Case {
         let (least, most) = (f64::from(self.resets.0), f64::from(self.resets.1));
         let checks = [
             (
-                stats.longest_outage <= self.outage + noise,
+                stats.longest_outage <= self.outage.saturating_add(noise),
                 format!("{:?} without an answer", stats.longest_outage),
             ),
             (
@@ -280,9 +278,13 @@ impl Scene {
     fn newcomers(&self, count: usize, within: Duration) {
         for _ in 0..count {
             let load = Load::start(self.dialer.clone().unwrap(), LoadOptions::default()).unwrap();
-            wait_for("a new client has an answer", within, || (load.stats().ok > 0).then_some(()));
+            wait_first_answer(&load, within);
         }
     }
+}
+
+fn wait_first_answer(load: &Load, within: Duration) {
+    wait_for("a new client has an answer", within, || (load.stats().ok > 0).then_some(()));
 }
 
 /// Makes connections that a hung server does not accept, until the kernel lets no more in.

@@ -45,6 +45,16 @@ pub(crate) const CASES: &[Case] = &[
         ..CASE
     },
     Case {
+        name: "hangs (SIGSTOP), under silent watches alone",
+        steps: &[Hang(1), Expect(1, "dead"), Empty(1), Wait(SECOND)],
+        watch: true,
+        period: Duration::from_hours(1),
+        outage: Duration::MAX,
+        silence: LONGEST_SILENCE_UNASKED,
+        resets: (1, 12),
+        ..CASE
+    },
+    Case {
         name: "link down",
         steps: &[LinkDown(1), Expect(1, "dead"), Served(SECOND), LinkUp(1), Expect(1, "ready")],
         outage: DARK,
@@ -213,3 +223,6 @@ pub(crate) const CASES: &[Case] = &[
 
 /// A silent watch of a dead server is cut 5 to 10 s after that was found out.
 const LONGEST_SILENCE: Duration = Duration::from_secs(14);
+
+/// When nobody asks the server anything, steady probes find out, within 11 s and two fast ones.
+const LONGEST_SILENCE_UNASKED: Duration = Duration::from_secs(26);

@@ -18,7 +18,11 @@ const LATENCY: std::ops::Range<f64> = 0.002..0.02;
 pub(super) struct Watch {
     pub(super) machine: Machine,
     pub(super) last_start: Instant,
-    /// When the next probe is due.
+    /// When there was last a turn to probe, taken or not.
+    last_turn: Instant,
+    /// Turns that have been left out since the last probe.
+    skipped: u32,
+    /// When the next turn is.
     pub(super) due: Instant,
     jitter: f64,
     /// Probes under way: when they began, when they end, and what they will say.
@@ -30,7 +34,31 @@ impl Watch {
     pub(super) fn new(machine: Machine, start: Instant, seed: u64) -> Self {
         let rng = fastrand::Rng::with_seed(seed);
         let under_way = VecDeque::new();
-        Self { machine, last_start: start, due: start, jitter: 1.0, under_way, rng }
+        Self {
+            machine,
+            last_start: start,
+            last_turn: start,
+            skipped: 0,
+            due: start,
+            jitter: 1.0,
+            under_way,
+            rng,
+        }
+    }
+
+    /// Lets this turn to probe go by, if the server may do without.
+    pub(super) fn skip(&mut self, now: Instant, idle: bool) -> bool {
+        let skip = self.machine.may_skip(idle, self.skipped);
+        if skip {
+            self.skipped += 1;
+            self.turn(now);
+        }
+        skip
+    }
+
+    fn turn(&mut self, now: Instant) {
+        self.last_turn = now;
+        self.jitter = 1.0 - JITTER + 2.0 * JITTER * self.rng.f64();
     }
 
     pub(super) fn launch(&mut self, now: Instant, truth: Truth) {
@@ -40,7 +68,8 @@ impl Watch {
         let ends = (now + Duration::from_secs_f64(latency)).max(earliest);
         self.under_way.push_back((now, ends, truth));
         self.last_start = now;
-        self.jitter = 1.0 - JITTER + 2.0 * JITTER * self.rng.f64();
+        self.skipped = 0;
+        self.turn(now);
     }
 
     pub(super) fn next_answer(&self) -> Option<Instant> {
@@ -53,8 +82,8 @@ impl Watch {
     }
 
     /// The pace may have changed.
-    pub(super) fn reckon(&mut self, now: Instant, idle: bool, none_ready: bool) {
-        let pace = self.machine.pace(now, idle, none_ready).mul_f64(self.jitter);
-        self.due = (self.last_start + pace).max(now);
+    pub(super) fn reckon(&mut self, now: Instant, none_ready: bool) {
+        let pace = self.machine.pace(now, none_ready).mul_f64(self.jitter);
+        self.due = (self.last_turn + pace).max(now);
     }
 }

@@ -51,7 +51,7 @@ impl Bench {
     }
 
     fn pace(&self) -> Duration {
-        self.machine.pace(self.now, false, false)
+        self.machine.pace(self.now, false)
     }
 }
 
@@ -182,17 +182,33 @@ fn a_wrong_certificate_is_dead_and_resets_nothing() {
 fn paces_follow_the_need() {
     let mut bench = Bench::new();
     bench.see(ready());
-    assert_eq!(bench.machine.pace(bench.now, true, false), rules().interval * 3);
+    assert_eq!(bench.pace(), rules().interval);
     bench.see(dead());
     bench.see(dead());
     let at = |seconds, none_ready| {
         let now = bench.now + Duration::from_secs(seconds);
-        bench.machine.pace(now, false, none_ready).as_millis()
+        bench.machine.pace(now, none_ready).as_millis()
     };
     assert_eq!(at(0, false), 500);
     assert!((3900..4100).contains(&at(32, false)));
     assert_eq!(at(3600, false), 10_000);
     assert_eq!(at(3600, true), 1000);
+}
+
+#[test]
+fn an_idle_backend_is_probed_at_one_turn_of_three_and_a_used_one_at_each() {
+    let mut bench = Bench::new();
+    assert!(!bench.machine.may_skip(true, 0), "nothing is known of it");
+    bench.see(ready());
+    let may_skip =
+        |machine: &Machine, idle| [0, 1, 2].map(|skipped| machine.may_skip(idle, skipped));
+    assert_eq!(may_skip(&bench.machine, true), [true, true, false]);
+    assert_eq!(may_skip(&bench.machine, false), [false; 3]);
+    assert!(bench.machine.doubt(bench.now + Duration::from_secs(1)));
+    assert_eq!(may_skip(&bench.machine, true), [false; 3], "in doubt");
+    bench.see(dead());
+    bench.see(dead());
+    assert_eq!(may_skip(&bench.machine, true), [false; 3], "dead");
 }
 
 #[derive(Clone, Copy, Debug)]
