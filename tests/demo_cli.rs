@@ -12,5 +12,6 @@ fn runs_for_a_while_and_says_how_it_went() {
     assert!(output.contains("apiproxy alpha: ready -> dead"), "{output}");
     assert!(output.contains("apiproxy alpha: dead -> ready"), "{output}");
     assert!(output.contains("bravo crashes"), "{output}");
+    assert!(output.contains("apiproxy bravo: ready -> dead"), "{output}");
     assert!(output.lines().last().unwrap().contains("requests ok"), "{output}");
 }

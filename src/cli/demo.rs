@@ -14,7 +14,7 @@ use self::board::Board;
 use self::script::{Fault, Script};
 use super::{CliError, output, runtime};
 use crate::app::{self, Running};
-use crate::config::{self, Overrides};
+use crate::config::{self, Overrides, Rebalance};
 use crate::demo::{ApiServer, Authority, Dialer, Load, LoadOptions, LoadStats};
 use crate::model::BackendName;
 use crate::signal::Terminations;
@@ -24,6 +24,15 @@ const SERVERS: [&str; 3] = ["alpha", "bravo", "charlie"];
 
 /// Clients that list, each on a connection of its own and with two watches besides.
 const CLIENTS: usize = 3;
+
+/// A fault lasts seconds here, not minutes: `interval`, by which a server is found out that nobody
+/// asks anything, and `rebalance`'s `after`, `window` and `quietFor` are shorter than the defaults.
+const FASTER: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_millis(50),
+];
 
 /// How often the board is drawn on a terminal.
 const DRAW_EVERY: Duration = Duration::from_millis(250);
@@ -36,7 +45,10 @@ const REPORT_EVERY: Duration = Duration::from_secs(5);
 #[command(after_help = "\
 One server after another hangs (as after SIGSTOP), crashes, and says that it is not ready, and comes
 back. Meanwhile three clients list namespaces ten times a second, and six watches stay open. At the end
-it prints how long a client ever waited. Exit 1 if a client was ever in the dark for over 5 s.")]
+it prints how long a client ever waited. Exit 1 if a client was ever in the dark for over 5 s.
+
+The proxy has its default settings but for these, so that there is more to see in a minute:
+healthCheck.interval 1s, rebalance.after 1s, rebalance.window 2s, rebalance.quietFor 50ms.")]
 pub(super) struct Args {
     /// End after this time, such as 30s or 2m [default: at Ctrl-C].
     #[arg(long, value_parser = duration)]
@@ -89,7 +101,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     runtime()?.block_on(stage.play(args))
 }
 
-/// The proxy with its defaults, on a free port if the usual one is taken.
+/// The proxy with its defaults but for [`FASTER`], on a free port if the usual one is taken.
 fn start_proxy(
     args: &Args,
     servers: &[ApiServer],
@@ -107,6 +119,9 @@ fn start_proxy(
     for (backend, name) in config.backends.iter_mut().zip(SERVERS) {
         backend.name = BackendName::new(name);
     }
+    let [interval, after, window, quiet_for] = FASTER;
+    config.health_check.interval = interval;
+    config.rebalance = Rebalance { enabled: true, after, window, quiet_for };
     match app::spawn(config.clone()) {
         Err(app::StartError::Listen { .. }) if args.listen.is_none() => {
             config.listen[0].address.set_port(0);
