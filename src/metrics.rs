@@ -41,6 +41,8 @@ pub struct DataPath {
     pub accept_errors: Counter,
     /// Second backends tried in parallel.
     pub hedged: Counter,
+    /// Bytes that went from socket to socket without a copy.
+    pub spliced: Counter,
 }
 
 impl DataPath {
@@ -79,6 +81,7 @@ impl Metrics {
             unserved: self.counter("apiproxy_clients_unserved_total", &[]),
             accept_errors: self.counter("apiproxy_accept_errors_total", &[]),
             hedged: self.counter("apiproxy_hedged_connects_total", &[]),
+            spliced: self.counter("apiproxy_spliced_bytes_total", &[]),
         }
     }
 
@@ -162,6 +165,11 @@ pub const CATALOGUE: &[(&str, Kind, &str)] = &[
         "Relayed connections that have ended, by reason.",
     ),
     ("apiproxy_bytes_total", Kind::Counter, "Bytes relayed: up to a backend, down to clients."),
+    (
+        "apiproxy_spliced_bytes_total",
+        Kind::Counter,
+        "Bytes of bulk that were relayed without a copy (splice).",
+    ),
     (
         "apiproxy_connect_seconds",
         Kind::Histogram,

@@ -34,7 +34,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: TcpStream) {
     let _ = net::tune(&server, keepalive);
     let record = Rc::new(Record::new(client, server, active));
     let entered = worker.table.enter(&record);
-    let ended = super::relay::run(&worker.table, &record).await;
+    let ended = super::relay::run(worker, &record).await;
     drop(entered);
     finish(worker, &record, ended);
 }

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use super::relay::{PipeMemory, Pipes};
 use super::table::Table;
 use super::{Permit, Permits, connection, listener, sweep};
 use crate::balance::Turn;
@@ -52,6 +53,7 @@ pub(super) struct Shared {
     pub(super) snapshot: Reader,
     pub(super) hints: Hints,
     pub(super) permits: Permits,
+    pub(super) pipes: PipeMemory,
     pub(super) metrics: DataPath,
 }
 
@@ -125,6 +127,7 @@ pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) turn: RefCell<Turn>,
     pub(super) table: Table,
+    pub(super) pipes: Pipes,
     doors: Vec<Door>,
     own: Door,
     /// Notified when the last connection has ended.
@@ -241,8 +244,16 @@ pub(super) async fn run(
         }
     };
     let turn = RefCell::new(Turn::new(fastrand::u64(..)));
-    let worker =
-        Rc::new(Worker { shared, turn, table: Table::default(), doors, own, idle: Notify::new() });
+    let pipes = Pipes::new(shared.pipes.clone());
+    let worker = Rc::new(Worker {
+        shared,
+        turn,
+        table: Table::default(),
+        pipes,
+        doors,
+        own,
+        idle: Notify::new(),
+    });
     let _ = ready.send(Ok(()));
     let mut essential = JoinSet::new();
     for listener in accepting {
