@@ -157,6 +157,48 @@ fn slow_readers_and_resets_among_bulk_leave_nothing_behind() {
     assert!(resets >= 8.0, "{resets} resets");
 }
 
+#[test]
+fn two_data_threads_share_the_load_and_bytes_stay_exact() {
+    let folder = tempfile::tempdir().unwrap();
+    let (proxy, _servers) = proxy(folder.path(), "threads: 2\n");
+    let files = open_files(&proxy).len();
+    let address = proxy.listen;
+    thread::scope(|scope| {
+        for number in 0..16 {
+            scope.spawn(move || {
+                // Bulk, and among it small requests on connections of their own.
+                bulk::exchange(address, 10 * MIB + number, 20 * MIB + number, AT_ONCE).unwrap();
+                for _ in 0..50 {
+                    bulk::exchange(address, 1000 + number, 30_000 + number, AT_ONCE).unwrap();
+                }
+            });
+        }
+    });
+    nothing_is_left(&proxy, files + 2 * KEPT_FILES);
+    let carried = ["up", "down"].map(|way| proxy.metric("apiproxy_bytes_total", &[way]));
+    // With the 16 bytes of each wish.
+    let up: u64 = (0..16).map(|number| 10 * MIB + number + 50 * (1000 + number) + 51 * 16).sum();
+    let down: u64 = (0..16).map(|number| 20 * MIB + number + 50 * (30_000 + number)).sum();
+    let expected = [up, down].map(|bytes| f64::from(u32::try_from(bytes).unwrap()));
+    assert_eq!(carried.map(f64::to_bits), expected.map(f64::to_bits), "{carried:?} {expected:?}");
+    let times = data_threads(&proxy);
+    report(&format!("processor time of the data threads: {times:?}"));
+    let (least, most) = (times.iter().min().unwrap(), times.iter().max().unwrap());
+    assert!(times.len() == 2 && *least * 4 > *most, "{times:?}");
+}
+
+/// The processor time of each data thread so far.
+fn data_threads(proxy: &Proxy) -> Vec<Duration> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", proxy.child.id())).unwrap();
+    let time = |task: PathBuf| {
+        let name = fs::read_to_string(task.join("comm")).ok()?;
+        let times = fs::read_to_string(task.join("schedstat")).ok()?;
+        let nanoseconds = times.split(' ').next()?.parse().ok()?;
+        name.starts_with("data-").then(|| Duration::from_nanos(nanoseconds))
+    };
+    tasks.filter_map(|task| time(task.unwrap().path())).collect()
+}
+
 /// Resident memory in bytes.
 fn resident(proxy: &Proxy) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", proxy.child.id())).unwrap();
