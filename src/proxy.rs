@@ -24,6 +24,7 @@ use crate::model::{Hints, Reader};
 pub use permits::{Permit, Permits};
 pub use worker::{WorkerError, WorkerHandle};
 
+use relay::PipeMemory;
 use worker::{Mailbox, Shared};
 
 /// What the data plane is built from.
@@ -62,6 +63,7 @@ pub fn start(parts: Parts) -> Result<Vec<WorkerHandle>, WorkerError> {
         snapshot: parts.snapshot,
         hints: parts.hints,
         permits: Permits::new(parts.connections.max.get()),
+        pipes: PipeMemory::default(),
         metrics: parts.metrics,
     });
     let mailboxes: Vec<Mailbox> = (0..parts.threads).map(|_| Mailbox::default()).collect();

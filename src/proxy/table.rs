@@ -99,12 +99,13 @@ impl Record {
         }
     }
 
-    /// Notes bytes of the client, before they are passed on.
-    pub(super) fn client_said(&self, bytes: &[u8]) {
+    /// Notes so many bytes of the client, before they are passed on, and the first of them if it
+    /// was seen.
+    pub(super) fn client_said(&self, first: Option<u8>, count: usize) {
         let next = match self.handshake.get() {
-            Handshake::None if bytes.first() == Some(&HANDSHAKE_RECORD) => Handshake::Begun,
+            Handshake::None if first == Some(HANDSHAKE_RECORD) => Handshake::Begun,
             Handshake::None => Handshake::Done,
-            Handshake::Begun if self.heard.get().is_some() && bytes.len() > LONGEST_ALERT => {
+            Handshake::Begun if self.heard.get().is_some() && count > LONGEST_ALERT => {
                 Handshake::Done
             }
             Handshake::Begun | Handshake::Done => return,

@@ -11,6 +11,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
+use super::relay::PipeMemory;
 use super::worker::{self, Mailbox, Shared, Start};
 use super::{Connect, Connections, Permits, Rebalance};
 use crate::drain::Drain;
@@ -74,6 +75,7 @@ impl Bench {
             snapshot: reader,
             hints,
             permits: Permits::new(connections.max.get()),
+            pipes: PipeMemory::default(),
             metrics: Metrics::new().unwrap().data_path(),
         });
         let listener = net::listen("127.0.0.1:0".parse().unwrap()).unwrap();

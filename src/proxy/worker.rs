@@ -17,12 +17,13 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use super::relay::{PipeMemory, Pipes};
 use super::table::Table;
 use super::{Permit, Permits, connection, listener, sweep};
 use crate::balance::Turn;
 use crate::config::{Connect, Connections, Rebalance};
 use crate::drain::{Phase, Phases};
-use crate::metrics::DataPath;
+use crate::metrics::{ConnectTimes, DataPath};
 use crate::model::{CloseReason, Hints, Reader};
 use crate::net;
 
@@ -52,6 +53,7 @@ pub(super) struct Shared {
     pub(super) snapshot: Reader,
     pub(super) hints: Hints,
     pub(super) permits: Permits,
+    pub(super) pipes: PipeMemory,
     pub(super) metrics: DataPath,
 }
 
@@ -125,6 +127,8 @@ pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) turn: RefCell<Turn>,
     pub(super) table: Table,
+    pub(super) pipes: Pipes,
+    pub(super) connect_times: ConnectTimes,
     doors: Vec<Door>,
     own: Door,
     /// Notified when the last connection has ended.
@@ -232,7 +236,14 @@ pub(super) async fn run(
 ) {
     let Start { shared, mailbox, doors, listeners, mut phases } = start;
     let Mailbox { mut receiver, door: own } = mailbox;
-    let accepting: Result<Vec<_>, _> = listeners.into_iter().map(net::into_async).collect();
+    let keepalive = shared.connections.keepalive;
+    let accepting: Result<Vec<_>, _> = listeners
+        .into_iter()
+        .map(|listener| {
+            net::tune_accepted(&listener, keepalive)?;
+            net::into_async(listener)
+        })
+        .collect();
     let accepting = match accepting {
         Ok(listeners) => listeners,
         Err(error) => {
@@ -241,8 +252,18 @@ pub(super) async fn run(
         }
     };
     let turn = RefCell::new(Turn::new(fastrand::u64(..)));
-    let worker =
-        Rc::new(Worker { shared, turn, table: Table::default(), doors, own, idle: Notify::new() });
+    let pipes = Pipes::new(shared.pipes.clone());
+    let connect_times = shared.metrics.connect_times();
+    let worker = Rc::new(Worker {
+        shared,
+        turn,
+        table: Table::default(),
+        pipes,
+        connect_times,
+        doors,
+        own,
+        idle: Notify::new(),
+    });
     let _ = ready.send(Ok(()));
     let mut essential = JoinSet::new();
     for listener in accepting {
