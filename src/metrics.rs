@@ -41,6 +41,8 @@ pub struct DataPath {
     pub accept_errors: Counter,
     /// Second backends tried in parallel.
     pub hedged: Counter,
+    /// Clients that waited for one backend only, because the retry budget was spent.
+    pub hedges_withheld: Counter,
 }
 
 impl DataPath {
@@ -79,6 +81,7 @@ impl Metrics {
             unserved: self.counter("apiproxy_clients_unserved_total", &[]),
             accept_errors: self.counter("apiproxy_accept_errors_total", &[]),
             hedged: self.counter("apiproxy_hedged_connects_total", &[]),
+            hedges_withheld: self.counter("apiproxy_hedges_withheld_total", &[]),
         }
     }
 
@@ -175,6 +178,11 @@ pub const CATALOGUE: &[(&str, Kind, &str)] = &[
         "apiproxy_hedged_connects_total",
         Kind::Counter,
         "Second backends tried in parallel because the first was slow.",
+    ),
+    (
+        "apiproxy_hedges_withheld_total",
+        Kind::Counter,
+        "Clients whose second backend had to wait because the retry budget was spent.",
     ),
     (
         "apiproxy_rebalanced_total",

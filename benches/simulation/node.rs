@@ -9,7 +9,7 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apiproxy::balance::{IndexSet, Turn, pick};
+use apiproxy::balance::{Backoff, IndexSet, Turn, pick};
 use apiproxy::health::{Machine, Observation};
 use apiproxy::model::{Backend, BackendName, Condition, Entry, Policy, Snapshot, State};
 
@@ -48,6 +48,7 @@ pub(super) struct Node<'a> {
     tally: &'a mut Tally,
     rng: fastrand::Rng,
     turn: Turn,
+    backoff: Backoff,
     snapshot: Snapshot,
     watches: Vec<Watch>,
     connections: Vec<Connection>,
@@ -80,6 +81,7 @@ impl<'a> Node<'a> {
             world,
             tally,
             turn: Turn::new(rng.u64(..)),
+            backoff: Backoff::default(),
             snapshot: Snapshot { generation: 0, zone: None, policy: Policy::default(), entries },
             watches,
             connections,
@@ -222,10 +224,13 @@ impl<'a> Node<'a> {
     /// Tries the servers one after another, as the proxy does for a client.
     fn dial(&mut self, client: usize, now: Instant) {
         let mut tried = IndexSet::EMPTY;
-        while let Some(server) = pick(&self.snapshot, now, tried, &mut self.turn) {
+        let aside = self.backoff.aside(&self.snapshot, now);
+        while let Some(server) = pick(&self.snapshot, now, tried, aside, &mut self.turn) {
             tried = tried.with(server);
+            let Entry { backend, condition, .. } = &self.snapshot.entries[server];
+            self.backoff.tried(backend, now);
             if self.accepts(server, now) {
-                let Entry { backend, condition, .. } = &self.snapshot.entries[server];
+                self.backoff.connected(backend);
                 let state = condition.state;
                 self.connections[client].open(server, backend.occupy(), now);
                 self.tally.dialed(server, self.elapsed(now));
@@ -234,6 +239,7 @@ impl<'a> Node<'a> {
                 }
                 return;
             }
+            self.backoff.failed(backend, now, now, self.rng.f64());
             self.tally.refused(server, self.elapsed(now));
             self.doubt(server, now);
         }

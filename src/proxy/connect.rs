@@ -13,8 +13,9 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
+use super::budget::Budget;
 use super::worker::Worker;
-use crate::balance::{self, IndexSet};
+use crate::balance::{self, Backoff, IndexSet};
 use crate::model::{Active, Backend, ConnectOutcome, Doubt, Entry, Hint, State, Tier};
 use crate::net;
 
@@ -47,11 +48,12 @@ pub(super) async fn connect(worker: &Worker) -> Result<Connected, ConnectError> 
         attempts: FuturesUnordered::new(),
         under_way: Vec::new(),
         best: Tier::Dead,
+        withheld: false,
     };
     let mut hedge_at = Some(started + policy.hedge_after);
-    race.launch();
+    race.launch(Attempt::First);
     loop {
-        if race.attempts.is_empty() && !race.launch() {
+        if race.attempts.is_empty() && race.launch(Attempt::Retry) != Launch::Done {
             return Err(ConnectError::AllFailed(race.tried.len()));
         }
         tokio::select! {
@@ -64,17 +66,20 @@ pub(super) async fn connect(worker: &Worker) -> Result<Connected, ConnectError> 
                 if let Some(connected) = race.settle(result) {
                     return Ok(connected);
                 }
-                race.launch();
+                race.launch(Attempt::Retry);
                 hedge_at = Some(Instant::now() + policy.hedge_after);
             }
             () = sleep_until(hedge_at.unwrap_or(deadline)), if hedge_at.is_some() => {
-                // Nobody left that may be tried: look again when worse ones may be, if not before.
-                let second_half = started + policy.timeout / 2;
-                hedge_at = if race.launch() {
-                    worker.shared.metrics.hedged.increment(1);
-                    Some(Instant::now() + policy.hedge_after.max(LEAST_HEDGE))
-                } else {
-                    Some(second_half).filter(|at| Instant::now() < *at)
+                let now = Instant::now();
+                let again = now + policy.hedge_after.max(LEAST_HEDGE);
+                hedge_at = match race.launch(Attempt::Hedge) {
+                    Launch::Done => {
+                        worker.shared.metrics.hedged.increment(1);
+                        Some(again)
+                    }
+                    Launch::Withheld => Some(again.max(now + ACCRUAL)),
+                    // Look again when worse ones may be tried, if not before.
+                    Launch::Nobody => Some(started + policy.timeout / 2).filter(|at| now < *at),
                 };
             }
         }
@@ -84,20 +89,66 @@ pub(super) async fn connect(worker: &Worker) -> Result<Connected, ConnectError> 
 /// Attempts are at least so far apart, whatever `hedgeAfter` says.
 const LEAST_HEDGE: Duration = Duration::from_millis(1);
 
+/// When the retry budget is spent, the next free attempt comes so soon.
+const ACCRUAL: Duration = Duration::from_millis(100);
+
+/// Why an attempt is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attempt {
+    /// A client has come.
+    First,
+    /// Another one has failed. That was cheap for everybody, and the client would have to come again
+    /// otherwise: this counts against the retry budget, but is not held up by it.
+    Retry,
+    /// Another one is slow. Only when the retry budget allows it.
+    Hedge,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Launch {
+    Done,
+    /// There is no backend that may be tried now.
+    Nobody,
+    /// The retry budget is spent.
+    Withheld,
+}
+
+/// What a data thread knows of connects that failed, and what they may cost.
+#[derive(Debug)]
+pub(super) struct Restraint {
+    backoff: Backoff,
+    budget: Budget,
+}
+
+impl Restraint {
+    pub(super) fn new() -> Self {
+        let budget = Budget::new(Instant::now().into_std());
+        Self { backoff: Backoff::default(), budget }
+    }
+
+    fn connected(&mut self, backend: &Arc<Backend>) {
+        self.backoff.connected(backend);
+        self.budget.deposit(Instant::now().into_std());
+    }
+}
+
 /// The attempts of one client.
 struct Race<'a> {
     worker: &'a Worker,
     started: Instant,
     tried: IndexSet,
-    attempts: FuturesUnordered<LocalBoxFuture<'a, Attempt>>,
+    attempts: FuturesUnordered<LocalBoxFuture<'a, Ended>>,
     /// The backends of the attempts that have not ended, and when they began.
     under_way: Vec<(Arc<Backend>, Instant)>,
     /// The best tier of them.
     best: Tier,
+    /// Has a hedge been withheld from this client?
+    withheld: bool,
 }
 
 /// An attempt that has ended.
-struct Attempt {
+struct Ended {
     active: Active,
     state: State,
     began: Instant,
@@ -112,33 +163,42 @@ impl Drop for Race<'_> {
         for (backend, began) in self.under_way.drain(..) {
             backend.counters.connect(ConnectOutcome::Abandoned);
             if began.elapsed() >= overdue {
-                self.worker.doubt_connect(backend, began);
+                self.worker.fails_to_connect(backend, began);
             }
         }
     }
 }
 
 impl Race<'_> {
-    /// Starts an attempt with the next backend; false when there is none that may be tried now.
+    /// Starts an attempt with the next backend.
     ///
     /// While a good backend is being tried, one that says no or seems dead is not: the kernel of a
     /// hung server takes connections faster than a healthy one across a lossy network. In the second
     /// half of the time it is better than nothing.
-    fn launch(&mut self) -> bool {
+    fn launch(&mut self, attempt: Attempt) -> Launch {
         let snapshot = self.worker.shared.snapshot.load();
-        let mut turn = self.worker.turn.borrow_mut();
         let now = Instant::now();
-        let Some(index) = balance::pick(&snapshot, now.into_std(), self.tried, &mut turn) else {
-            return false;
-        };
+        let mut restraint = self.worker.restraint.borrow_mut();
+        let aside = restraint.backoff.aside(&snapshot, now.into_std());
+        let mut turn = self.worker.turn.borrow_mut();
+        let chosen = balance::pick(&snapshot, now.into_std(), self.tried, aside, &mut turn);
+        let Some(index) = chosen else { return Launch::Nobody };
         let tier = snapshot.tier(&snapshot.entries[index]);
         let early = now < self.started + self.worker.shared.connect.timeout / 2;
         if !self.attempts.is_empty() && early && tier > self.best.max(Tier::Suspect) {
-            return false;
+            return Launch::Nobody;
+        }
+        let affordable = attempt == Attempt::First || restraint.budget.withdraw(now.into_std());
+        if attempt == Attempt::Hedge && !affordable {
+            if !std::mem::replace(&mut self.withheld, true) {
+                self.worker.shared.metrics.hedges_withheld.increment(1);
+            }
+            return Launch::Withheld;
         }
         self.best = if self.attempts.is_empty() { tier } else { self.best.min(tier) };
         self.tried = self.tried.with(index);
         let Entry { backend, addresses, condition } = &snapshot.entries[index];
+        restraint.backoff.tried(backend, now.into_std());
         // Counted from the first SYN on, so that clients that come together are spread.
         let active = backend.occupy();
         let (addresses, state) = (addresses.clone(), condition.state);
@@ -149,19 +209,20 @@ impl Race<'_> {
                 [only] => net::connect(only).await,
                 _ => net::connect_any(rotated(&addresses), stagger).await,
             };
-            Attempt { active, state, began: now, result }
+            Ended { active, state, began: now, result }
         }));
-        true
+        Launch::Done
     }
 
     /// Counts how an attempt ended and tells the health component.
-    fn settle(&mut self, attempt: Attempt) -> Option<Connected> {
-        let Attempt { active, state, began, result } = attempt;
+    fn settle(&mut self, ended: Ended) -> Option<Connected> {
+        let Ended { active, state, began, result } = ended;
         let backend = active.backend().clone();
         self.under_way.retain(|(other, _)| !Arc::ptr_eq(other, &backend));
         match result {
             Ok(stream) => {
                 backend.counters.connect(ConnectOutcome::Connected);
+                self.worker.restraint.borrow_mut().connected(&backend);
                 self.worker.shared.metrics.connected(backend.name.as_str(), self.started.elapsed());
                 if matches!(state, State::Dead | State::NotReady) {
                     self.worker.shared.hints.give(Hint::Connected { backend });
@@ -173,7 +234,7 @@ impl Race<'_> {
                 backend.counters.connect(outcome);
                 debug!(backend = %backend.name, %error, "cannot connect");
                 if outcome != ConnectOutcome::Local {
-                    self.worker.doubt_connect(backend, began);
+                    self.worker.fails_to_connect(backend, began);
                 }
                 None
             }
@@ -184,14 +245,17 @@ impl Race<'_> {
     fn time_out(&mut self) {
         for (backend, began) in self.under_way.drain(..) {
             backend.counters.connect(ConnectOutcome::Timeout);
-            self.worker.doubt_connect(backend, began);
+            self.worker.fails_to_connect(backend, began);
         }
     }
 }
 
 impl Worker {
-    fn doubt_connect(&self, backend: Arc<Backend>, began: Instant) {
+    /// An attempt that began then has failed, or has been slow for so long that it is as good as that.
+    fn fails_to_connect(&self, backend: Arc<Backend>, began: Instant) {
         let since = began.into_std();
+        let now = Instant::now().into_std();
+        self.restraint.borrow_mut().backoff.failed(&backend, since, now, fastrand::f64());
         self.shared.hints.give(Hint::Doubt { backend, doubt: Doubt::Connect, since });
     }
 }

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use super::connect::Restraint;
 use super::table::Table;
 use super::{Permit, Permits, connection, listener, sweep};
 use crate::balance::Turn;
@@ -124,6 +125,7 @@ pub(super) struct Start {
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) turn: RefCell<Turn>,
+    pub(super) restraint: RefCell<Restraint>,
     pub(super) table: Table,
     doors: Vec<Door>,
     own: Door,
@@ -240,9 +242,15 @@ pub(super) async fn run(
             return;
         }
     };
-    let turn = RefCell::new(Turn::new(fastrand::u64(..)));
-    let worker =
-        Rc::new(Worker { shared, turn, table: Table::default(), doors, own, idle: Notify::new() });
+    let worker = Rc::new(Worker {
+        shared,
+        turn: RefCell::new(Turn::new(fastrand::u64(..))),
+        restraint: RefCell::new(Restraint::new()),
+        table: Table::default(),
+        doors,
+        own,
+        idle: Notify::new(),
+    });
     let _ = ready.send(Ok(()));
     let mut essential = JoinSet::new();
     for listener in accepting {
