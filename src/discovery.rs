@@ -25,11 +25,8 @@ const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 pub fn entries(backends: &[BackendSpec], now: Instant) -> Vec<Entry> {
     let entry = |spec: &BackendSpec| {
         let backend = Backend::new(spec.name.clone(), spec.address.clone(), spec.zone.clone());
-        Entry {
-            backend: Arc::new(backend),
-            addresses: spec.address.socket_addr().into_iter().collect(),
-            condition: Condition::unknown(now),
-        }
+        let addresses = spec.address.socket_addr().into_iter().collect();
+        Entry::new(Arc::new(backend), addresses, Condition::unknown(now))
     };
     backends.iter().map(entry).collect()
 }

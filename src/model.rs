@@ -10,6 +10,6 @@ mod store;
 pub use address::{BackendAddress, Host, ParseAddressError};
 pub use backend::{Active, Backend, BackendName, CloseReason, ConnectOutcome, Counters, Direction};
 pub use hint::{Doubt, Hint, Hints};
-pub use snapshot::{Entry, MAX_BACKENDS, Policy, Snapshot, Tier, Zone};
+pub use snapshot::{Entry, MAX_BACKENDS, Policy, Snapshot, Standing, Tier, Zone};
 pub use state::{Condition, Failure, Reason, State};
 pub use store::{Reader, Writer, store};

@@ -251,5 +251,5 @@ fn entry(number: usize, start: Instant) -> Entry {
     let address = std::net::SocketAddr::from(([10, 0, 0, 1], 6443));
     let name = BackendName::new(format!("cp{}", number + 1));
     let backend = Arc::new(Backend::new(name, address.into(), None));
-    Entry { backend, addresses: [address].into(), condition: Condition::unknown(start) }
+    Entry::new(backend, [address].into(), Condition::unknown(start))
 }

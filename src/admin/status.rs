@@ -108,7 +108,7 @@ impl Status {
 }
 
 fn backend(entry: &Entry, now: Instant) -> BackendStatus {
-    let Entry { backend, addresses, condition } = entry;
+    let Entry { backend, addresses, condition, .. } = entry;
     let counters = &backend.counters;
     let age = now.saturating_duration_since(condition.since);
     let since = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
@@ -123,7 +123,7 @@ fn backend(entry: &Entry, now: Instant) -> BackendStatus {
         address: backend.address.to_string(),
         resolved: addresses.to_vec(),
         zone: backend.zone.as_deref().map(str::to_owned),
-        state: condition.state,
+        state: entry.state(),
         suspect: condition.suspect,
         since: humantime::format_rfc3339_seconds(since).to_string(),
         since_seconds: age.as_secs(),

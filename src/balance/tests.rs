@@ -12,7 +12,7 @@ fn entry(number: usize, state: State, zone: Option<&str>, now: Instant) -> Entry
     let backend =
         Backend::new(BackendName::new(format!("cp{number}")), address, zone.map(Zone::from));
     let condition = Condition { state, ..Condition::unknown(now) };
-    Entry { backend: Arc::new(backend), addresses: [].into(), condition }
+    Entry::new(Arc::new(backend), [].into(), condition)
 }
 
 pub(super) fn snapshot(policy: Policy, states: &[State], now: Instant) -> Snapshot {

@@ -197,7 +197,7 @@ impl Race<'_> {
         }
         self.best = if self.attempts.is_empty() { tier } else { self.best.min(tier) };
         self.tried = self.tried.with(index);
-        let Entry { backend, addresses, condition } = &snapshot.entries[index];
+        let Entry { backend, addresses, condition, .. } = &snapshot.entries[index];
         restraint.backoff.tried(backend, now.into_std());
         // Counted from the first SYN on, so that clients that come together are spread.
         let active = backend.occupy();

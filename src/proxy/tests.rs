@@ -43,7 +43,7 @@ impl Bench {
         let backend = Arc::new(Backend::new(BackendName::new("cp1"), address.into(), None));
         let now = Instant::now().into_std();
         let condition = Condition { state: State::Ready, ..Condition::unknown(now) };
-        let entry = Entry { backend: backend.clone(), addresses: [address].into(), condition };
+        let entry = Entry::new(backend.clone(), [address].into(), condition);
         // Another one that is ready, so that the first one's connections may be reset, but so busy
         // that it gets none.
         let other = Entry {

@@ -49,9 +49,10 @@ impl Moves {
         now: Instant,
     ) -> Option<Instant> {
         let plan_at = self.plan(table, snapshot, now);
-        let unready = snapshot.entries.iter().any(|entry| {
-            entry.condition.state == State::NotReady && entry.backend.counters.active() > 0
-        });
+        let unready = snapshot
+            .entries
+            .iter()
+            .any(|entry| entry.sheds() && entry.backend.counters.active() > 0);
         if !unready && !self.pending {
             return plan_at;
         }
@@ -75,7 +76,7 @@ impl Moves {
     /// Some time after a backend became ready again, gives connections of overloaded backends a
     /// moment to move at. Returns when that will be, if it is to come.
     fn plan(&mut self, table: &Table, snapshot: &Snapshot, now: Instant) -> Option<Instant> {
-        let ready = snapshot.entries.iter().filter(|e| e.condition.state == State::Ready);
+        let ready = snapshot.entries.iter().filter(|e| e.is_ready());
         let latest = ready.filter_map(|entry| entry.condition.recovered_at).max()?;
         if !self.rules.enabled || self.planned_for.is_some_and(|planned| planned >= latest) {
             return None;
@@ -112,8 +113,8 @@ impl Moves {
     fn drain(&self, record: &Record, entry: &Entry, now: Instant) {
         let wish = record.moving.get();
         let drained = wish.is_some_and(|wish| wish.reason == CloseReason::Drained);
-        match entry.condition.state {
-            State::NotReady if !drained => {
+        match entry.state() {
+            State::NotReady | State::Drained if !drained => {
                 let at = now + self.drain_timeout.mul_f64(BEGIN_WITHIN * fastrand::f64());
                 let (until, reason) = (now + self.drain_timeout, CloseReason::Drained);
                 record.moving.set(Some(Move { at, until, asked: at, forced: false, reason }));
