@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 use apiproxy::balance::{Backoff, IndexSet, Turn, pick};
 use apiproxy::health::{Machine, Observation};
 use apiproxy::model::{Backend, BackendName, Condition, Entry, Policy, Snapshot, State};
+use apiproxy::rebalance::Moves;
 
 use super::World;
 use super::tally::Tally;
 use connection::Connection;
-use moves::Moves;
+use moves::{Client, Clients};
 use watch::{HURRY, Watch};
 
 /// Long-lived connections of a node: kubelet, kube-proxy, network, log and metrics agents.
@@ -51,7 +52,7 @@ pub(super) struct Node<'a> {
     backoff: Backoff,
     snapshot: Snapshot,
     watches: Vec<Watch>,
-    connections: Vec<Connection>,
+    connections: Clients,
     moves: Moves,
     next_sweep: Option<Instant>,
     /// Deaths and dials.
@@ -72,7 +73,8 @@ impl<'a> Node<'a> {
             agenda.extend(deaths.map(|at| Reverse((at, Event::Death(server)))));
         }
         let connections: Vec<_> =
-            (0..rng.usize(CONNECTIONS)).map(|_| Connection::new(&mut rng)).collect();
+            (0..rng.usize(CONNECTIONS)).map(|_| Client::new(Connection::new(&mut rng))).collect();
+        let settings = &world.settings;
         for client in 0..connections.len() {
             let at = start + Duration::from_secs_f64(1.0 + rng.f64() * STARTS);
             agenda.push(Reverse((at, Event::Dial(client))));
@@ -84,8 +86,8 @@ impl<'a> Node<'a> {
             backoff: Backoff::default(),
             snapshot: Snapshot { generation: 0, zone: None, policy: Policy::default(), entries },
             watches,
-            connections,
-            moves: Moves::new(&world.settings, rng.u64(..)),
+            connections: Clients::new(connections),
+            moves: Moves::new(settings.rebalance, settings.connections.drain_timeout),
             next_sweep: None,
             agenda,
             rng,
@@ -192,17 +194,19 @@ impl<'a> Node<'a> {
     }
 
     fn sweep(&mut self, now: Instant) {
-        let (next, closed) = self.moves.sweep(&mut self.connections, &self.snapshot, now);
-        self.next_sweep = next;
-        for client in closed {
-            self.close(client, now);
+        let random = || self.rng.f64();
+        self.next_sweep = self.moves.sweep(&self.connections, &self.snapshot, now, random);
+        for client in 0..self.connections.len() {
+            if self.connections.of(client).closing {
+                self.close(client, now);
+            }
         }
     }
 
     fn cut(&mut self, server: usize, now: Instant) {
         self.agenda.pop();
         for client in 0..self.connections.len() {
-            if self.connections[client].server() == Some(server) {
+            if self.connections.of(client).server() == Some(server) {
                 self.close(client, now);
             }
         }
@@ -210,7 +214,7 @@ impl<'a> Node<'a> {
 
     /// A connection ends, and its client will dial again.
     fn close(&mut self, client: usize, now: Instant) {
-        if let Some(server) = self.connections[client].close() {
+        if let Some(server) = self.connections.of(client).close() {
             self.tally.closed(server, self.elapsed(now));
         }
         self.dial_later(client, now);
@@ -232,7 +236,7 @@ impl<'a> Node<'a> {
             if self.accepts(server, now) {
                 self.backoff.connected(backend);
                 let state = condition.state;
-                self.connections[client].open(server, backend.occupy(), now);
+                self.connections.of(client).open(server, backend.occupy(), now);
                 self.tally.dialed(server, self.elapsed(now));
                 if matches!(state, State::Dead | State::NotReady) {
                     self.hurry(server, true, now);
