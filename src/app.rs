@@ -188,7 +188,10 @@ impl Bound {
             tokio::select! {
                 biased;
                 () = phases.draining() => {}
-                () = died => return Err(StartError::WorkerDied),
+                // A thread that hears of the drain first may end before this task hears of it.
+                () = died => if self.drain.phase() == Phase::Running {
+                    return Err(StartError::WorkerDied);
+                },
             }
             if let Phase::Draining { until } = self.drain.phase() {
                 let for_at_most = until.saturating_duration_since(Instant::now());

@@ -22,7 +22,7 @@ use super::table::Table;
 use super::{Permit, Permits, connection, listener, sweep};
 use crate::balance::Turn;
 use crate::config::{Connect, Connections, Rebalance};
-use crate::drain::Phases;
+use crate::drain::{Phase, Phases};
 use crate::metrics::DataPath;
 use crate::model::{CloseReason, Hints, Reader};
 use crate::net;
@@ -271,8 +271,9 @@ pub(super) async fn run(
         biased;
         () = phases.draining() => {}
         // None of them ends while the proxy serves: this is a defect. The whole must not go on
-        // without a part that matters.
-        _ = essential.join_next() => return,
+        // without a part that matters. At the beginning of the drain an acceptor may hear of it, and
+        // end, before this task does.
+        _ = essential.join_next() => if phases.current() == Phase::Running { return },
     }
     tokio::select! {
         () = phases.ending() => {}
