@@ -40,6 +40,15 @@ fn stamp(snapshot: &mut Snapshot, number: u64) {
     }
 }
 
+/// Ends the threads, also at the end of a panic.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 fn check(snapshot: &Snapshot) {
     let number = snapshot.generation.to_string();
     assert_eq!(snapshot.zone.as_deref(), Some(number.as_str()), "torn");
@@ -113,6 +122,7 @@ fn snapshots_are_whole_and_in_order_and_counters_come_back_to_zero() {
                 wakes
             })
         });
+        let ending = End(&end);
         let mut updates = 0_u64;
         let start = Instant::now();
         while start.elapsed() < FOR {
@@ -123,7 +133,7 @@ fn snapshots_are_whole_and_in_order_and_counters_come_back_to_zero() {
                 thread::yield_now();
             }
         }
-        end.store(true, Relaxed);
+        drop(ending);
         assert!(waiter.join().unwrap() > 0, "nobody was woken");
         updates
     });
