@@ -47,6 +47,8 @@ pub struct DataPath {
     pub hedged: Counter,
     /// Bytes that went from socket to socket without a copy.
     pub spliced: Counter,
+    /// Clients that waited for one backend only, because the retry budget was spent.
+    pub hedges_withheld: Counter,
 }
 
 impl DataPath {
@@ -108,6 +110,7 @@ impl Metrics {
             accept_errors: self.counter("apiproxy_accept_errors_total", &[]),
             hedged: self.counter("apiproxy_hedged_connects_total", &[]),
             spliced: self.counter("apiproxy_spliced_bytes_total", &[]),
+            hedges_withheld: self.counter("apiproxy_hedges_withheld_total", &[]),
         }
     }
 
@@ -212,6 +215,11 @@ pub const CATALOGUE: &[(&str, Kind, &str)] = &[
         "apiproxy_hedged_connects_total",
         Kind::Counter,
         "Second backends tried in parallel because the first was slow.",
+    ),
+    (
+        "apiproxy_hedges_withheld_total",
+        Kind::Counter,
+        "Clients whose second backend had to wait because the retry budget was spent.",
     ),
     (
         "apiproxy_rebalanced_total",

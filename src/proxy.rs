@@ -1,6 +1,7 @@
 //! The data plane: accepts clients, connects them to a backend and relays bytes until one end is
 //! done. Everything of one connection happens on one data thread.
 
+mod budget;
 mod connect;
 mod connection;
 #[cfg(fuzzing)]

@@ -1,9 +1,13 @@
 //! Which connections move when a backend is ready again, and when a quiet moment is one. Pure: counts,
 //! the clock and randomness come in as arguments.
 
+mod moves;
+
 use std::time::{Duration, Instant};
 
 use crate::model::{Snapshot, State, Tier};
+
+pub use moves::{Connections, Movable, Move, Moves};
 
 /// The probability with which each connection of a backend is to move, by the index of its entry.
 ///

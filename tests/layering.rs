@@ -29,7 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("admin", &["drain", "metrics", "model", "proxy"]),
     ("discovery", &["config", "model"]),
     ("health", &["config", "metrics", "model", "net", "tls"]),
-    ("rebalance", &["model"]),
+    ("rebalance", &["config", "model"]),
     ("proxy", &["balance", "rebalance", "config", "drain", "metrics", "model", "net"]),
     ("balance", &["model"]),
     ("config", &["model", "tls"]),

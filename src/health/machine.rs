@@ -282,6 +282,8 @@ impl Machine {
 }
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod settling_tests;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! Whole connections through a data thread whose clock is paused: real sockets, virtual hours.
 
+mod connecting;
+
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,6 +31,7 @@ struct Bench {
     backend: Arc<Backend>,
     writer: Writer,
     hints: tokio::sync::mpsc::Receiver<Hint>,
+    metrics: Metrics,
     /// Keeps connections away from the other backend.
     busy: Vec<Active>,
     _drain: Drain,
@@ -58,11 +61,12 @@ impl Bench {
         let (hints, hint_receiver) = Hints::channel();
         let seconds = Duration::from_secs;
         let connections = Connections {
-            max: NonZeroUsize::new(100).unwrap(),
+            max: NonZeroUsize::new(1000).unwrap(),
             keepalive: seconds(15),
             user_timeout: seconds(5),
             drain_timeout: seconds(60),
         };
+        let metrics = Metrics::new().unwrap();
         let shared = Arc::new(Shared {
             connect: Connect { timeout: seconds(1), hedge_after: Duration::from_millis(200) },
             connections,
@@ -76,7 +80,7 @@ impl Bench {
             hints,
             permits: Permits::new(connections.max.get()),
             pipes: PipeMemory::default(),
-            metrics: Metrics::new().unwrap().data_path(),
+            metrics: metrics.data_path(),
         });
         let listener = net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let proxy = listener.local_addr().unwrap();
@@ -93,7 +97,7 @@ impl Bench {
         spawn_local(async move { worker::run(start, &ready).await });
         tokio::task::yield_now().await;
         is_ready.recv().unwrap().unwrap();
-        Self { server, proxy, backend, writer, hints: hint_receiver, busy, _drain: drain }
+        Self { server, proxy, backend, writer, hints: hint_receiver, metrics, busy, _drain: drain }
     }
 
     /// A client and the server's end of its connection.

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use super::connect::Restraint;
 use super::relay::{PipeMemory, Pipes};
 use super::table::Table;
 use super::{Permit, Permits, connection, listener, sweep};
@@ -126,6 +127,7 @@ pub(super) struct Start {
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) turn: RefCell<Turn>,
+    pub(super) restraint: RefCell<Restraint>,
     pub(super) table: Table,
     pub(super) pipes: Pipes,
     pub(super) connect_times: ConnectTimes,
@@ -251,12 +253,12 @@ pub(super) async fn run(
             return;
         }
     };
-    let turn = RefCell::new(Turn::new(fastrand::u64(..)));
     let pipes = Pipes::new(shared.pipes.clone());
     let connect_times = shared.metrics.connect_times();
     let worker = Rc::new(Worker {
         shared,
-        turn,
+        turn: RefCell::new(Turn::new(fastrand::u64(..))),
+        restraint: RefCell::new(Restraint::new()),
         table: Table::default(),
         pipes,
         connect_times,
