@@ -1,0 +1,93 @@
+//! The side-by-side comparison in its short form: that it works, and that its figures can be true.
+//! How fast anything is, it does not judge.
+#![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use common::{program, report};
+use serde_json::Value;
+
+/// Runs `cargo bench --bench comparison` as a user does, but unoptimised and with the program at
+/// hand, and returns what it measured.
+fn compare(name: &str, arguments: &[&str]) -> Value {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let mut command = Command::new(env!("CARGO"));
+    command.current_dir(root).args(["bench", "--locked", "--profile", "dev"]);
+    command.args(["--bench", "comparison", "--", "--short", "--name", name]);
+    command.arg("--program").arg(format!("apiproxy={}", program().display())).args(arguments);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
+    let file = |ending: &str| {
+        let path = PathBuf::from(root).join(&target).join(format!("comparison/{name}.{ending}"));
+        fs::read_to_string(path).unwrap()
+    };
+    let page = file("md");
+    assert!(
+        page.contains("Medians") && text.contains("| memory at start, MiB |"),
+        "{page}\n{text}"
+    );
+    assert!(file("svg").trim_end().ends_with("</svg>"));
+    serde_json::from_str(&file("json")).unwrap()
+}
+
+/// A figure of a peer in the only round.
+fn figure(results: &Value, name: &str, peer: &str) -> Option<f64> {
+    let rows = results["figures"].as_array().unwrap();
+    let row = rows.iter().find(|row| row["name"] == name);
+    let row = row.unwrap_or_else(|| panic!("no figure `{name}` in {results:#}"));
+    row["values"][peer]["1"].as_f64()
+}
+
+fn check(results: &Value) {
+    let peers: Vec<&String> = results["peers"].as_object().unwrap().keys().collect();
+    report(&format!("compared: {peers:?}"));
+    let proxies = || peers.iter().filter(|peer| **peer != "direct");
+    assert!(proxies().any(|peer| *peer == "apiproxy"), "{peers:?}");
+    assert!(peers.iter().any(|peer| *peer == "direct"), "{peers:?}");
+    for peer in proxies() {
+        let within = |name: &str, least: f64, most: f64| {
+            let value = figure(results, name, peer).unwrap_or_else(|| panic!("{peer}: no {name}"));
+            assert!((least..most).contains(&value), "{peer}: {name}: {value}");
+        };
+        within("1 KiB requests, 64 connections: CPU of the proxy", 1.0, 1e4);
+        within("ping-pong: p50", 1.0, 1e6);
+        within("bulk, 4 MB, 8 at once: CPU of the proxy", 0.001, 1e3);
+        within("new connection and request: CPU of the proxy", 1.0, 1e5);
+        within("100 connections at once: all served", 0.1, 1e5);
+        within("paced requests beside bulk: p99", 1.0, 1e7);
+        within("memory at start", 0.5, 500.0);
+        within("each of 200 idle connections: memory", 0.01, 100.0);
+        let (p50, p99) = ("ping-pong: p50", "ping-pong: p99");
+        assert!(figure(results, p50, peer) <= figure(results, p99, peer), "{peer}");
+    }
+    for row in results["figures"].as_array().unwrap() {
+        let cpu = row["name"].as_str().unwrap().ends_with("CPU of the proxy");
+        assert!(!cpu || row["values"]["direct"].is_null(), "no proxy, no CPU of it: {row}");
+    }
+}
+
+#[test]
+fn every_scenario_runs_on_every_peer_that_is_there() {
+    check(&compare("short", &[]));
+}
+
+#[test]
+fn it_runs_on_two_hosts_and_removes_them() {
+    let ethtool = ["/usr/sbin/ethtool", "/sbin/ethtool", "/usr/bin/ethtool"];
+    if !rustix::process::geteuid().is_root() {
+        skip!("only root can make network namespaces");
+    }
+    if !ethtool.iter().any(|path| PathBuf::from(path).is_file()) {
+        skip!("ethtool is not installed");
+    }
+    check(&compare("short-veth", &["--veth", "--peers", "direct,apiproxy"]));
+    let names = fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    let left: Vec<_> = names.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    assert!(!left.iter().any(|name| name.starts_with("apxbench")), "{left:?}");
+}
