@@ -3,7 +3,7 @@
 
 mod connect;
 mod connection;
-#[cfg(fuzzing)]
+#[doc(hidden)]
 pub mod fuzzing;
 mod listener;
 mod permits;

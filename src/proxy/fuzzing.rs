@@ -1,4 +1,5 @@
-//! What the fuzz targets in `fuzz/` need of the relay. Built by cargo-fuzz alone.
+//! What the fuzz targets in `fuzz/` and the benchmarks in `benches/` need of the relay. Not for
+//! others: it changes as the relay does.
 
 use super::relay::{Records, Speech};
 

@@ -1,5 +1,5 @@
-//! The side-by-side comparison in its short form: that it works, and that its figures can be true.
-//! How fast anything is, it does not judge.
+//! The benchmarks in their short forms: that they work, and that their figures can be true. How fast
+//! anything is, is not judged.
 #![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
 mod common;
@@ -11,17 +11,23 @@ use std::process::Command;
 use common::{program, report};
 use serde_json::Value;
 
-/// Runs `cargo bench --bench comparison` as a user does, but unoptimised and with the program at
-/// hand, and returns what it measured.
-fn compare(name: &str, arguments: &[&str]) -> Value {
-    let root = env!("CARGO_MANIFEST_DIR");
+/// Runs a benchmark as a user does, but unoptimised, and returns what it prints.
+fn bench(name: &str, arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO"));
-    command.current_dir(root).args(["bench", "--locked", "--profile", "dev"]);
-    command.args(["--bench", "comparison", "--", "--short", "--name", name]);
-    command.arg("--program").arg(format!("apiproxy={}", program().display())).args(arguments);
-    let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.args(["bench", "--locked", "--profile", "dev", "--bench", name, "--"]);
+    let output = command.args(arguments).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+/// Runs the comparison with the program at hand, and returns what it measured.
+fn compare(name: &str, arguments: &[&str]) -> Value {
+    let ours = format!("apiproxy={}", program().display());
+    let fixed = ["--short", "--name", name, "--program", &ours];
+    let text = bench("comparison", &[&fixed, arguments].concat());
+    let root = env!("CARGO_MANIFEST_DIR");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
     let file = |ending: &str| {
         let path = PathBuf::from(root).join(&target).join(format!("comparison/{name}.{ending}"));
@@ -70,6 +76,17 @@ fn check(results: &Value) {
         let cpu = row["name"].as_str().unwrap().ends_with("CPU of the proxy");
         assert!(!cpu || row["values"]["direct"].is_null(), "no proxy, no CPU of it: {row}");
     }
+}
+
+#[test]
+fn every_piece_runs() {
+    // Each once, without measuring.
+    let text = bench("pieces", &["--test"]);
+    for piece in ["balance::pick", "snapshot", "health::Machine", "record tracker", "relayed"] {
+        assert!(text.contains(piece), "{piece}: {text}");
+    }
+    let (begun, done) = (text.matches("Testing ").count(), text.matches("Success").count());
+    assert!(begun >= 20 && begun == done, "{begun} begun, {done} done: {text}");
 }
 
 #[test]
