@@ -8,6 +8,9 @@ use clap::Parser;
 /// All peers, in the order of the table's columns.
 const PEERS: [&str; 6] = ["direct", "apiproxy", "haproxy", "haproxy-splice", "nginx", "envoy"];
 
+/// The name of the results that the README shows.
+pub(crate) const NAME: &str = "comparison";
+
 /// Compares apiproxy with other TCP proxies in front of one server.
 #[derive(Clone, Debug, Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
@@ -46,7 +49,8 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) no_install: bool,
 
-    /// Write the results to benches/results as well as to target/comparison.
+    /// Write the results to benches/results as well as to target/comparison, and the headlines into
+    /// the README.
     #[arg(long)]
     pub(crate) save: bool,
 
@@ -72,7 +76,7 @@ impl Options {
 
     /// The name of the files with the results, without their endings.
     pub(crate) fn name(&self) -> &str {
-        let default = if self.veth { "comparison-veth" } else { "comparison" };
+        let default = if self.veth { "comparison-veth" } else { NAME };
         self.name.as_deref().unwrap_or(default)
     }
 }

@@ -11,12 +11,17 @@ const LEFT: f64 = 330.0;
 const ONE: f64 = 160.0;
 /// Bars end here, however long they would be.
 const LIMIT: f64 = 3.0;
+/// Left to the table.
+const MACHINE: &str = "busy time of the machine";
 const BAR: f64 = 11.0;
 const TOP: f64 = 40.0;
 
-/// Bars of all figures of which less is better, as ratios to the reference.
+/// Bars of the figures of which less is better, as ratios to the reference.
 pub(crate) fn svg(tally: &Tally, peers: &[&str], reference: &str) -> String {
-    let shown = |row: usize| !tally.rows[row].rising && tally.rows[row].unit != "x";
+    let shown = |row: usize| {
+        let row = &tally.rows[row];
+        !row.rising && row.unit != "x" && !row.name.ends_with(MACHINE)
+    };
     let bars = |row: usize| {
         peers.iter().enumerate().filter_map(move |(number, peer)| {
             Some((number, tally.rows[row].ratio(peer, reference)?))
@@ -33,7 +38,7 @@ pub(crate) fn svg(tally: &Tally, peers: &[&str], reference: &str) -> String {
     for (number, peer) in peers.iter().enumerate() {
         rectangle(&mut svg, (x, 10.0), (9.0, 9.0), (color(number), "none"));
         write(&mut svg, x + 12.0, 18.0, "start", peer);
-        x += 85.0;
+        x += 92.0;
     }
     let mut y = TOP;
     for row in rows {

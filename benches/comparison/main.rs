@@ -11,6 +11,7 @@ mod interrupt;
 mod load;
 mod peers;
 mod procfs;
+mod readme;
 mod report;
 mod scenarios;
 mod tally;
@@ -90,6 +91,9 @@ fn compare(options: &Options) -> io::Result<()> {
         fs::write(file("json"), report.json())?;
         fs::write(file("svg"), chart::svg(&tally, &names, &options.reference))?;
         println!("written to {}", file("md").display());
+    }
+    if options.save && options.name() == args::NAME {
+        report.update(&Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"))?;
     }
     match failed.len() {
         0 => Ok(()),

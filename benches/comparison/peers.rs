@@ -51,6 +51,11 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
+    /// Its name and version.
+    pub(crate) fn line(&self) -> String {
+        format!("`{}`: {}", self.name, self.version)
+    }
+
     /// Starts it in front of a server, and waits until it serves.
     pub(crate) fn start(&self, backend: SocketAddr) -> io::Result<Running> {
         let folder = tempfile::tempdir()?;

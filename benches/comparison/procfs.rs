@@ -58,10 +58,11 @@ pub(crate) fn machine() -> String {
     format!("{cpus} x {model}, {system}, Linux {}", kernel.trim())
 }
 
-/// The first line of what a command prints that holds `word`.
+/// What a command prints after `word`, up to the end of the line.
 pub(crate) fn version(command: &mut Command, word: &str) -> Option<String> {
     let output = command.output().ok()?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
-    text.lines().find(|line| line.contains(word)).map(|line| line.trim().to_owned())
+    let (_, version) = text.lines().find_map(|line| line.split_once(word))?;
+    Some(version.trim_start_matches(':').trim().to_owned())
 }

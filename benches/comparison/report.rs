@@ -68,7 +68,7 @@ impl Report<'_> {
             self.options.rounds(),
         );
         for peer in self.peers {
-            let _ = writeln!(text, "- `{}`: {}", peer.name, peer.version);
+            let _ = writeln!(text, "- {}", peer.line());
         }
         for fault in self.faults {
             let _ = writeln!(text, "- Left out: {fault}");
@@ -109,7 +109,8 @@ they share the machine with the proxy. `direct` is what both take by themselves.
 - **Paced requests**: 16 clients with a request every 10 ms each. **Beside bulk**: two more streams of 20 MB answers.
   **Beside slow readers**: eight clients that each take 6.5 MB/s of a 100 MB answer.
 - **Memory**: `VmRSS` of all processes of the proxy, shared pages of nginx's two included; sockets and pipes are the
-  kernel's, and not in it. **Active**: a 4 MB answer is on its way and its client takes 1.3 MB/s.
+  kernel's, and not in it. **Active**: a 20 MB answer is on its way, its client takes 2.6 MB/s, and
+  all buffers are full.
 ";
 
 /// Three digits of the median and of its range, if it has one.

@@ -62,7 +62,7 @@ impl Size {
         churn: 4000,
         storm: 1000,
         idle: 4000,
-        active: 400,
+        active: 100,
     };
 
     pub(crate) const SHORT: Self = Self {

@@ -12,9 +12,9 @@ use crate::tally::{Figure, float};
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// An active connection is one with an answer of so many bytes on its way, of which 64 KiB are read
-/// at each tick: it lasts longer than [`SETTLE`].
-const ANSWER: u64 = 4_000_000;
-const TICK: Duration = Duration::from_millis(50);
+/// at each tick. It is longer than what the kernel's buffers take, so that the proxy is held back.
+const ANSWER: u64 = 20_000_000;
+const TICK: Duration = Duration::from_millis(25);
 
 /// After its first request.
 pub(super) fn start(context: &Context<'_>) -> io::Result<Vec<Figure>> {
@@ -53,7 +53,7 @@ pub(super) fn active(context: &Context<'_>) -> io::Result<Vec<Figure>> {
     let Some(before) = context.resident() else { return Ok(Vec::new()) };
     let count = context.size.active;
     let clients = Background::slow(context.address, count, ANSWER, TICK);
-    interrupt::pause(SETTLE)?;
+    interrupt::pause(2 * SETTLE)?;
     let loaded = context.resident().unwrap_or(before);
     clients.end()?;
     Ok(vec![Figure::less(
