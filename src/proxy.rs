@@ -4,7 +4,7 @@
 mod budget;
 mod connect;
 mod connection;
-#[cfg(fuzzing)]
+#[doc(hidden)]
 pub mod fuzzing;
 mod listener;
 mod permits;

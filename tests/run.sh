@@ -17,6 +17,8 @@ need curl curl
 need openssl openssl
 need ss iproute2
 need ip iproute2
+need ethtool ethtool
+need haproxy haproxy
 need nft nftables
 need prlimit util-linux
 need musl-gcc musl-tools
