@@ -13,7 +13,8 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 /// What a pipe holds at most, and what one splice moves at most: the kernel counts a pipe in pages,
-/// and one of its pages may stand for a larger piece of a socket's memory.
+/// and one of its pages may stand for a larger piece of a socket's memory. With 256 KiB a GiB costs a
+/// fifth more processor time (0.33 s against 0.28 s, medians of 5 interleaved rounds over loopback).
 pub(super) const CAPACITY: usize = 1024 * 1024;
 
 /// What all pipes of the process hold at most: the kernel's default for a user
