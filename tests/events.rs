@@ -1,4 +1,5 @@
 //! What happened and why: the ring, the log, `/events` and `status --events`.
+#![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! The status page in a real browser: it shows a death and a return in time, loads nothing from
 //! outside, and can be read on a phone, by night and without seeing.
+#![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
 #[path = "page/browser.rs"]
 mod browser;

@@ -13,7 +13,7 @@ use super::machine::{Machine, NONE_READY_PACE, Observation, Rules, Verdict};
 use super::probe::{Probe, Report, Session};
 use crate::events::{Event, Events};
 use crate::metrics::Metrics;
-use crate::model::{Backend, CloseReason, Condition, Hint, State, Writer};
+use crate::model::{Backend, CloseReason, Condition, Doubt, Hint, State, Writer};
 
 /// Paces are drawn from 90% to 110% of their value, so that the probes of a fleet that started
 /// together drift apart.
@@ -22,6 +22,9 @@ const JITTER: f64 = 0.1;
 /// The most probes of one backend under way at a time: with overlap, `timeout` over `fastInterval`
 /// of them, but never a pile.
 const MOST_PROBES: usize = 8;
+
+/// Counts the doubts that were news.
+const SUSPICIONS: &str = "apiproxy_suspicions_total";
 
 /// Counts the states that a backend enters.
 const TRANSITIONS: &str = "apiproxy_backend_transitions_total";
@@ -65,10 +68,7 @@ impl Supervisor {
         metrics: Metrics,
         events: Events,
     ) -> Self {
-        for state in State::ALL {
-            let labels = [("backend", backend.name.as_str()), ("state", state.as_str())];
-            metrics.total(TRANSITIONS, &labels, 0);
-        }
+        count_from_zero(&metrics, backend.name.as_str());
         let machine = Machine::new(rules, Instant::now().into_std());
         let published = machine.condition().clone();
         let session = Session::default();
@@ -198,7 +198,7 @@ impl Supervisor {
                 if news {
                     let labels =
                         [("backend", self.backend.name.as_str()), ("reason", doubt.as_str())];
-                    self.metrics.increment("apiproxy_suspicions_total", &labels);
+                    self.metrics.increment(SUSPICIONS, &labels);
                     let backend = self.backend.name.clone();
                     self.events.record(Event::Doubt { backend, doubt: *doubt });
                 }
@@ -236,6 +236,16 @@ impl Supervisor {
                 entry.condition = self.published.clone();
             }
         });
+    }
+}
+
+/// A series that begins with its first event shows no increase: it must be there before.
+fn count_from_zero(metrics: &Metrics, backend: &str) {
+    for state in State::ALL {
+        metrics.total(TRANSITIONS, &[("backend", backend), ("state", state.as_str())], 0);
+    }
+    for doubt in Doubt::ALL {
+        metrics.total(SUSPICIONS, &[("backend", backend), ("reason", doubt.as_str())], 0);
     }
 }
 
