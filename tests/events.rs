@@ -30,7 +30,9 @@ fn wait_event(proxy: &Proxy, kind: &str, backend: &str) -> EventStatus {
 /// The lines of the JSON log that tell of an event of this kind.
 fn logged(proxy: &Proxy, kind: &str) -> Vec<Value> {
     let log = proxy.log_text();
-    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    // The last line may not be whole yet.
+    let lines = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let lines = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
     lines.filter(|line| line["event"] == kind).collect()
 }
 
@@ -53,6 +55,10 @@ fn what_happens_is_told_with_its_reason() {
     );
     assert_eq!((failover.severity, failover.code.as_deref()), (Severity::Warning, Some("timeout")));
     assert_eq!(proxy.status().failovers, [failover]);
+    // A thread of its own writes the log.
+    wait_for("a line for the failover", LONG, || {
+        (!logged(&proxy, "failover").is_empty()).then_some(())
+    });
     let [line] = &logged(&proxy, "failover")[..] else { panic!("one line for a failover") };
     assert_eq!((&line["backend"], &line["connections"]), (&"cp1".into(), &3.into()));
     assert!(line["reason"].as_str().unwrap().starts_with("takes connections"), "{line}");
@@ -76,7 +82,10 @@ fn what_happens_is_told_with_its_reason() {
     // One line for each change of a state, and none for a connection.
     let events = history(&proxy);
     let of = |kind: &str| events.iter().filter(|event| event.kind == kind).count();
-    assert_eq!(logged(&proxy, "state").len(), of("state"));
+    wait_for("as many lines as changes", LONG, || {
+        (logged(&proxy, "state").len() >= of("state")).then_some(())
+    });
+    assert_eq!((logged(&proxy, "state").len(), logged(&proxy, "failover").len()), (of("state"), 1));
     assert!(of("state") >= 5, "two ready, one dead, ready again, one not ready: {events:?}");
     assert_eq!(of("started"), 1);
     assert!(!proxy.log_text().contains("a connection ended"));

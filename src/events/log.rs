@@ -16,30 +16,48 @@ impl Event {
             }
             Self::State { backend, from, to, reason } => {
                 if self.severity() == Severity::Info {
-                    info!(event, %backend, %from, %to, code = reason.code, %reason, "backend state");
+                    info!(event, backend = backend.as_str(), %from, %to, code = reason.code, %reason, "backend state");
                 } else {
-                    warn!(event, %backend, %from, %to, code = reason.code, %reason, "backend state");
+                    warn!(event, backend = backend.as_str(), %from, %to, code = reason.code, %reason, "backend state");
                 }
             }
             Self::Reservation { backend, reason } => {
-                warn!(event, %backend, warning = %reason, left_out, "backend is ready, with a reservation");
+                warn!(event, backend = backend.as_str(), warning = %reason, left_out, "backend is ready, with a reservation");
             }
             Self::Doubt { backend, doubt } => {
-                debug!(event, %backend, reason = doubt.as_str(), left_out, "suspicious");
+                debug!(
+                    event,
+                    backend = backend.as_str(),
+                    reason = doubt.as_str(),
+                    left_out,
+                    "suspicious"
+                );
             }
             Self::Failover { backend, connections, left, reason } => {
-                warn!(event, %backend, connections, left, %reason, "failover: connections of a dead backend were reset");
+                warn!(event, backend = backend.as_str(), connections, left, %reason, "failover: connections of a dead backend were reset");
             }
             Self::MovesBegun { backend, cause, connections, within } => match cause {
                 Cause::Rebalance => {
-                    info!(event, %backend, connections, ?within, "connections begin to move to it");
+                    info!(
+                        event,
+                        backend = backend.as_str(),
+                        connections,
+                        ?within,
+                        "connections begin to move to it"
+                    );
                 }
                 Cause::Drain => {
-                    info!(event, %backend, connections, ?within, "connections begin to leave it");
+                    info!(
+                        event,
+                        backend = backend.as_str(),
+                        connections,
+                        ?within,
+                        "connections begin to leave it"
+                    );
                 }
             },
             Self::MovesEnded { backend, moved, left, .. } => {
-                info!(event, %backend, moved, left, "no more connections move");
+                info!(event, backend = backend.as_str(), moved, left, "no more connections move");
             }
             Self::Reload(Reload::Applied { generation, changes }) => {
                 info!(event, generation, changes, "the configuration was reloaded");
@@ -57,7 +75,7 @@ impl Event {
                     info!(event, source, ?added, ?removed, "servers have changed");
                 }
                 Discovery::Resolved { backend, addresses } => {
-                    info!(event, source, %backend, ?addresses, "resolved");
+                    info!(event, source, backend = backend.as_str(), ?addresses, "resolved");
                 }
                 Discovery::Refused { why } => {
                     warn!(
