@@ -66,6 +66,8 @@ fn the_page_shows_a_death_and_a_return() {
     let said = browser.evaluate("document.querySelector('[aria-live]').textContent");
     assert_eq!(said, json!("cp2 is dead"));
     browser.wait_text(LONG, &["3 connections reset"]);
+    browser.look(1280, 800, "light");
+    report(&browser.picture("failover"));
     drop(held);
 
     // The sparkline holds the probes that failed.

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use serde_json::{Value, json};
@@ -16,10 +16,14 @@ use crate::common::{Running, has_program, wait_for};
 /// A browser on a busy machine takes its time.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// How long it may take to end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// A browser with one page.
 pub(crate) struct Browser {
-    _child: Running,
-    _profile: TempDir,
+    child: Running,
+    /// Its profile and its temporary files.
+    _folder: TempDir,
     to: RefCell<ChildStdin>,
     from: Receiver<Value>,
     number: Cell<u64>,
@@ -35,7 +39,7 @@ impl Browser {
         if !has_program("chromium") {
             return None;
         }
-        let profile = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().unwrap();
         let flags = [
             "--headless",
             "--no-sandbox",
@@ -52,7 +56,8 @@ impl Browser {
         let mut child = Command::new("sh")
             .args(["-c", "exec chromium \"$@\" about:blank 3<&0 4>&1 </dev/null >/dev/null", "sh"])
             .args(flags)
-            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
+            .env("TMPDIR", folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -61,8 +66,8 @@ impl Browser {
         let to = RefCell::new(child.stdin.take().unwrap());
         let from = messages(child.stdout.take().unwrap());
         let mut browser = Self {
-            _child: Running(child),
-            _profile: profile,
+            child: Running(child),
+            _folder: folder,
             to,
             from,
             number: Cell::new(0),
@@ -173,6 +178,21 @@ impl Browser {
     /// Every address that was asked for so far.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.borrow().clone()
+    }
+}
+
+impl Drop for Browser {
+    /// Lets it end by itself, so that nothing of it is left; killed if it does not.
+    fn drop(&mut self) {
+        let close = json!({ "id": 0, "method": "Browser.close" });
+        let told = self.to.borrow_mut().write_all(format!("{close}\0").as_bytes());
+        let end = Instant::now() + LAST_WORDS;
+        while told.is_ok() && Instant::now() < end {
+            if !matches!(self.child.0.try_wait(), Ok(None)) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
