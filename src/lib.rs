@@ -7,6 +7,7 @@
 //!                    -> health     probes and judges: the control thread
 //!                    -> discovery  resolves names:     the control thread
 //!                    -> admin      metrics and status: the control thread
+//!                    -> events     what happened, why: the control thread
 //! ```
 //!
 //! The components meet in one place, the store of [`model`]: an immutable [`model::Snapshot`] of all
@@ -20,7 +21,7 @@
 //! in as arguments.
 //!
 //! Imports point down: `cli -> app -> components -> {config, model} -> leaves` ([`drain`],
-//! [`metrics`], [`net`], [`signal`], [`tls`]), with `proxy -> {balance, rebalance}` sideways.
+//! [`metrics`], [`net`], [`signal`], [`throttle`], [`tls`]), with `proxy -> {balance, rebalance}` sideways.
 //! `tests/layering.rs` holds the table and fails when it is broken.
 
 pub mod admin;
@@ -31,6 +32,7 @@ pub mod config;
 pub mod demo;
 pub mod discovery;
 pub mod drain;
+pub mod events;
 pub mod health;
 pub mod metrics;
 pub mod model;
@@ -38,4 +40,5 @@ pub mod net;
 pub mod proxy;
 pub mod rebalance;
 pub mod signal;
+pub mod throttle;
 pub mod tls;

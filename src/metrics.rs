@@ -208,6 +208,7 @@ pub const CATALOGUE: &[(&str, Kind, &str)] = &[
         "Time from accepting a client to a connected backend.",
     ),
     ("apiproxy_backend_state", Kind::Gauge, "1 for the state that a backend is in, 0 for others."),
+    ("apiproxy_backend_transitions_total", Kind::Counter, "Times that a backend entered a state."),
     ("apiproxy_probes_total", Kind::Counter, "Health probes, by result."),
     ("apiproxy_probe_seconds", Kind::Histogram, "Duration of health probes."),
     ("apiproxy_suspicions_total", Kind::Counter, "Doubts raised by the data path, by reason."),

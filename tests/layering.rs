@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "config",
             "discovery",
             "drain",
+            "events",
             "health",
             "metrics",
             "model",
@@ -26,11 +27,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // Throw-away servers and clients: they know nothing of the proxy.
     ("demo", &[]),
     // It shows the data threads' signs of life.
-    ("admin", &["drain", "metrics", "model", "proxy"]),
-    ("discovery", &["config", "model"]),
-    ("health", &["config", "metrics", "model", "net", "tls"]),
+    ("admin", &["drain", "events", "metrics", "model", "proxy", "throttle"]),
+    ("discovery", &["config", "events", "model"]),
+    ("health", &["config", "events", "metrics", "model", "net", "tls"]),
+    // What the data threads do by themselves is told from the same shares that they go by.
+    ("events", &["model", "rebalance"]),
     ("rebalance", &["config", "model"]),
-    ("proxy", &["balance", "rebalance", "config", "drain", "metrics", "model", "net"]),
+    ("proxy", &["balance", "rebalance", "config", "drain", "metrics", "model", "net", "throttle"]),
     ("balance", &["model"]),
     ("config", &["model", "tls"]),
     ("model", &[]),
@@ -38,6 +41,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("net", &[]),
     ("signal", &[]),
+    ("throttle", &[]),
     ("tls", &[]),
 ];
 

@@ -23,6 +23,9 @@ need nft nftables
 need prlimit util-linux
 need musl-gcc musl-tools
 need cc build-essential
+need chromium chromium
+need prometheus prometheus
+need promtool prometheus
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         echo "installing ${missing[*]}"

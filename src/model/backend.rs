@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use super::BackendAddress;
+use super::{BackendAddress, ProbeTimes};
 
 /// The name of a backend in metrics, status and commands; its address unless configured.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -199,12 +199,15 @@ pub struct Backend {
     pub zone: Option<super::Zone>,
     /// What it has carried.
     pub counters: Counters,
+    /// How long its last probes took.
+    pub probe_times: ProbeTimes,
 }
 
 impl Backend {
     /// A backend that has carried nothing yet.
     pub fn new(name: BackendName, address: BackendAddress, zone: Option<super::Zone>) -> Self {
-        Self { name, address, zone, counters: Counters::default() }
+        let (counters, probe_times) = (Counters::default(), ProbeTimes::default());
+        Self { name, address, zone, counters, probe_times }
     }
 
     /// Counts a connection as active until the guard is dropped.

@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::connect::Restraint;
 use super::relay::{PipeMemory, Pipes};
@@ -161,7 +161,7 @@ impl Worker {
                         debug!("a data thread has ended; its connection is closed");
                     }
                 }
-                Err(error) => warn!(%error, "cannot hand a connection over"),
+                Err(error) => debug!(%error, "cannot hand a connection over"),
             },
             _ => {
                 self.own.load.fetch_add(1, Relaxed);
@@ -176,7 +176,7 @@ impl Worker {
             Ok(stream) => self.serve(stream, permit),
             Err(error) => {
                 drop(Load(self.clone()));
-                warn!(%error, "cannot take a connection over");
+                debug!(%error, "cannot take a connection over");
             }
         }
     }
