@@ -16,16 +16,16 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{interval, sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::drain::{Drain, Phase};
 use crate::metrics::Metrics;
-use crate::model::Reader;
+use crate::model::{InForce, Reader};
 use crate::proxy::WorkerHandle;
 
-pub use status::{BackendStatus, ReasonStatus, Status};
+pub use status::{BackendStatus, ConfigStatus, ReasonStatus, Status};
 
 /// Admin clients served at a time; more wait. Scrapers and people need few, and a flood of them
 /// must not eat the descriptors of the data path.
@@ -56,6 +56,8 @@ pub struct Parts {
     pub workers: Rc<Vec<WorkerHandle>>,
     /// What does not change while the process runs.
     pub identity: status::Identity,
+    /// The configuration in force.
+    pub in_force: watch::Receiver<InForce>,
 }
 
 pub use status::Identity;
@@ -115,12 +117,8 @@ async fn answer(parts: &Parts, request: &Request<Incoming>) -> Answer {
     }
     match request.uri().path() {
         "/metrics" => {
-            export::backends(&parts.metrics, &parts.snapshot.load());
-            typed(
-                StatusCode::OK,
-                "text/plain; version=0.0.4; charset=utf-8",
-                parts.metrics.render(),
-            )
+            let text = export::text(&parts.metrics, &parts.snapshot.load());
+            typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
         }
         "/livez" => livez(parts).await,
         "/readyz" => readyz(parts),
@@ -154,7 +152,8 @@ fn readyz(parts: &Parts) -> Answer {
 
 fn status(parts: &Parts) -> Answer {
     let draining = parts.drain.phase() != Phase::Running;
-    let status = Status::new(&parts.identity, &parts.snapshot.load(), draining);
+    let status =
+        Status::new(&parts.identity, &parts.snapshot.load(), &parts.in_force.borrow(), draining);
     match serde_json::to_string(&status) {
         Ok(json) => typed(StatusCode::OK, "application/json", json + "\n"),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),

@@ -1,17 +1,16 @@
 //! The status document: what `/status` answers and `apiproxy status` shows.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ConnectOutcome, Direction, Entry, Policy, Reason, Snapshot, State};
+use crate::model::{ConnectOutcome, Direction, Entry, InForce, Policy, Reason, Snapshot, State};
 
 /// What does not change while the process runs.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// Where clients are accepted.
-    pub listen: Vec<SocketAddr>,
     /// When the process began to serve.
     pub started: Instant,
 }
@@ -38,8 +37,26 @@ pub struct Status {
     pub usable: bool,
     /// Has the process been told to end?
     pub draining: bool,
-    /// The backends, in the order of the configuration.
+    /// The configuration in force.
+    pub config: ConfigStatus,
+    /// The backends, in the order of the configuration; last those that are on their way out.
     pub backends: Vec<BackendStatus>,
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigStatus {
+    /// 1 at start; grows with every change that is put in force.
+    pub generation: u64,
+    /// When it was put in force, RFC 3339 in UTC.
+    pub loaded_at: String,
+    /// The file it was read from, if one was.
+    pub file: Option<PathBuf>,
+    /// What is wrong with what was read last, one line a fault; empty when it is in force.
+    pub refusal: Vec<String>,
+    /// What the file says and only a restart can bring about.
+    pub needs_restart: Vec<String>,
 }
 
 /// One backend.
@@ -90,20 +107,36 @@ pub struct ReasonStatus {
 
 impl Status {
     /// Describes a snapshot.
-    pub fn new(identity: &Identity, snapshot: &Snapshot, draining: bool) -> Self {
+    pub fn new(
+        identity: &Identity,
+        snapshot: &Snapshot,
+        in_force: &InForce,
+        draining: bool,
+    ) -> Self {
         let now = Instant::now();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_seconds: now.saturating_duration_since(identity.started).as_secs(),
-            listen: identity.listen.clone(),
+            listen: in_force.listen.clone(),
             zone: snapshot.zone.as_deref().map(str::to_owned),
             balance: snapshot.policy,
             generation: snapshot.generation,
             usable: snapshot.usable(),
             draining,
+            config: config(in_force),
             backends: snapshot.entries.iter().map(|entry| backend(entry, now)).collect(),
         }
+    }
+}
+
+fn config(in_force: &InForce) -> ConfigStatus {
+    ConfigStatus {
+        generation: in_force.generation,
+        loaded_at: humantime::format_rfc3339_seconds(in_force.loaded_at).to_string(),
+        file: in_force.file.clone(),
+        refusal: in_force.refusal.clone(),
+        needs_restart: in_force.needs_restart.clone(),
     }
 }
 

@@ -15,6 +15,7 @@ use tracing::debug;
 
 use super::worker::Worker;
 use crate::balance::{self, IndexSet};
+use crate::config::Connect;
 use crate::model::{Active, Backend, ConnectOutcome, Doubt, Entry, Hint, State, Tier};
 use crate::net;
 
@@ -38,10 +39,11 @@ pub(super) enum ConnectError {
 /// Connects to the best backend that answers, within `connect.timeout` for all attempts together.
 pub(super) async fn connect(worker: &Worker) -> Result<Connected, ConnectError> {
     let started = Instant::now();
-    let policy = worker.shared.connect;
+    let policy = worker.shared.live.load().connect;
     let deadline = started + policy.timeout;
     let mut race = Race {
         worker,
+        policy,
         started,
         tried: IndexSet::EMPTY,
         attempts: FuturesUnordered::new(),
@@ -87,6 +89,8 @@ const LEAST_HEDGE: Duration = Duration::from_millis(1);
 /// The attempts of one client.
 struct Race<'a> {
     worker: &'a Worker,
+    /// As it was when the client came.
+    policy: Connect,
     started: Instant,
     tried: IndexSet,
     attempts: FuturesUnordered<LocalBoxFuture<'a, Attempt>>,
@@ -108,7 +112,7 @@ impl Drop for Race<'_> {
     /// Attempts that nobody waits for any more: another one was faster. One
     /// that was slow enough to be overtaken is doubtful.
     fn drop(&mut self) {
-        let overdue = self.worker.shared.connect.hedge_after;
+        let overdue = self.policy.hedge_after;
         for (backend, began) in self.under_way.drain(..) {
             backend.counters.connect(ConnectOutcome::Abandoned);
             if began.elapsed() >= overdue {
@@ -132,7 +136,7 @@ impl Race<'_> {
             return false;
         };
         let tier = snapshot.tier(&snapshot.entries[index]);
-        let early = now < self.started + self.worker.shared.connect.timeout / 2;
+        let early = now < self.started + self.policy.timeout / 2;
         if !self.attempts.is_empty() && early && tier > self.best.max(Tier::Suspect) {
             return false;
         }
@@ -142,7 +146,7 @@ impl Race<'_> {
         // Counted from the first SYN on, so that clients that come together are spread.
         let active = backend.occupy();
         let (addresses, state) = (addresses.clone(), condition.state);
-        let stagger = self.worker.shared.connect.hedge_after;
+        let stagger = self.policy.hedge_after;
         self.under_way.push((backend.clone(), now));
         self.attempts.push(Box::pin(async move {
             let result = match *addresses {

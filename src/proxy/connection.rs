@@ -28,7 +28,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: TcpStream) {
             return;
         }
     };
-    let keepalive = worker.shared.connections.keepalive;
+    let keepalive = worker.shared.live.load().connections.keepalive;
     // A leg that is dead already says so at its first read.
     let _ = net::tune(&client, keepalive);
     let _ = net::tune(&server, keepalive);

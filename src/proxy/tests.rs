@@ -12,7 +12,8 @@ use tokio::task::spawn_local;
 use tokio::time::Instant;
 
 use super::worker::{self, Mailbox, Shared, Start};
-use super::{Connect, Connections, Permits, Rebalance};
+use super::{Live, Settings};
+use crate::config::{Connect, Connections, Rebalance};
 use crate::drain::Drain;
 use crate::metrics::Metrics;
 use crate::model::{
@@ -63,17 +64,18 @@ impl Bench {
             drain_timeout: seconds(60),
         };
         let shared = Arc::new(Shared {
-            connect: Connect { timeout: seconds(1), hedge_after: Duration::from_millis(200) },
-            connections,
-            rebalance: Rebalance {
-                enabled: true,
-                after: seconds(30),
-                window: seconds(300),
-                quiet_for: seconds(2),
-            },
+            live: Live::new(Settings {
+                connect: Connect { timeout: seconds(1), hedge_after: Duration::from_millis(200) },
+                connections,
+                rebalance: Rebalance {
+                    enabled: true,
+                    after: seconds(30),
+                    window: seconds(300),
+                    quiet_for: seconds(2),
+                },
+            }),
             snapshot: reader,
             hints,
-            permits: Permits::new(connections.max.get()),
             metrics: Metrics::new().unwrap().data_path(),
         });
         let listener = net::listen("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::TcpStream as StdStream;
+use std::net::{SocketAddr, TcpStream as StdStream};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -17,14 +17,13 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use super::listener::Listening;
 use super::table::Table;
-use super::{Permit, Permits, connection, listener, sweep};
+use super::{Live, Permit, connection, sweep};
 use crate::balance::Turn;
-use crate::config::{Connect, Connections, Rebalance};
 use crate::drain::Phases;
 use crate::metrics::DataPath;
 use crate::model::{CloseReason, Hints, Reader};
-use crate::net;
 
 /// Why a data thread could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -46,12 +45,9 @@ const LAST_MOMENTS: Duration = Duration::from_millis(250);
 /// What all data threads share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) connect: Connect,
-    pub(super) connections: Connections,
-    pub(super) rebalance: Rebalance,
+    pub(super) live: Live,
     pub(super) snapshot: Reader,
     pub(super) hints: Hints,
-    pub(super) permits: Permits,
     pub(super) metrics: DataPath,
 }
 
@@ -61,6 +57,10 @@ enum Message {
     Serve(StdStream, Permit),
     /// Answer, to show that the thread is alive.
     Ping(oneshot::Sender<()>),
+    /// Accept at these listeners too.
+    Open(Vec<std::net::TcpListener>, oneshot::Sender<io::Result<()>>),
+    /// Close the listeners with these addresses.
+    Close(Vec<SocketAddr>),
 }
 
 /// The receiving side of a data thread.
@@ -102,6 +102,23 @@ impl WorkerHandle {
     pub async fn ping(&self) -> bool {
         let (answer, answered) = oneshot::channel();
         self.door.sender.send(Message::Ping(answer)).is_ok() && answered.await.is_ok()
+    }
+
+    /// Accepts at these listeners too: at all of them, or at none.
+    ///
+    /// # Errors
+    /// The thread has no descriptors left to wait for them, or it has ended.
+    pub async fn open(&self, listeners: Vec<std::net::TcpListener>) -> io::Result<()> {
+        let (answer, answered) = oneshot::channel();
+        let gone = || io::Error::other("the data thread has ended");
+        self.door.sender.send(Message::Open(listeners, answer)).map_err(|_| gone())?;
+        answered.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Closes the listeners with these addresses; their connections live on.
+    pub fn close(&self, addresses: Vec<SocketAddr>) {
+        // A thread that has ended has no listener.
+        let _ = self.door.sender.send(Message::Close(addresses));
     }
 
     /// Waits until the thread has closed its last connection.
@@ -232,30 +249,33 @@ pub(super) async fn run(
 ) {
     let Start { shared, mailbox, doors, listeners, mut phases } = start;
     let Mailbox { mut receiver, door: own } = mailbox;
-    let accepting: Result<Vec<_>, _> = listeners.into_iter().map(net::into_async).collect();
-    let accepting = match accepting {
-        Ok(listeners) => listeners,
-        Err(error) => {
-            let _ = ready.send(Err(WorkerError::Listener(error)));
-            return;
-        }
-    };
     let turn = RefCell::new(Turn::new(fastrand::u64(..)));
     let worker =
         Rc::new(Worker { shared, turn, table: Table::default(), doors, own, idle: Notify::new() });
+    let mut listening = Listening::new(worker.clone(), phases.clone());
+    if let Err(error) = listening.open(listeners) {
+        let _ = ready.send(Err(WorkerError::Listener(error)));
+        return;
+    }
     let _ = ready.send(Ok(()));
     let mut essential = JoinSet::new();
-    for listener in accepting {
-        essential.spawn_local(listener::accept(worker.clone(), listener, phases.clone()));
-    }
     essential.spawn_local(sweep::run(worker.clone()));
     let mail = worker.clone();
     essential.spawn_local(async move {
-        while let Some(message) = receiver.recv().await {
+        loop {
+            let message = tokio::select! {
+                () = listening.failed() => return,
+                message = receiver.recv() => message,
+            };
             match message {
-                Message::Serve(stream, permit) => mail.take_over(stream, permit),
+                None => return,
+                Some(Message::Serve(stream, permit)) => mail.take_over(stream, permit),
                 // An asker that gave up waiting needs no answer.
-                Message::Ping(answer) => drop(answer.send(())),
+                Some(Message::Ping(answer)) => drop(answer.send(())),
+                Some(Message::Open(listeners, answer)) => {
+                    let _ = answer.send(listening.open(listeners));
+                }
+                Some(Message::Close(addresses)) => listening.close(&addresses),
             }
         }
     });
