@@ -9,6 +9,7 @@
 )]
 
 mod cluster;
+mod net;
 mod program;
 mod tcp;
 
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 use apiproxy::admin::Status;
 
 pub use cluster::{ANY_PORT, Client, Cluster};
+pub use net::{in_network, no_network};
 pub use program::{Outcome, apiproxy, command, outcome};
 pub use tcp::Echo;
 
