@@ -22,10 +22,10 @@ use tracing::{debug, warn};
 
 use crate::drain::{Drain, Phase};
 use crate::metrics::Metrics;
-use crate::model::{InForce, Reader};
+use crate::model::{InForce, Reader, SourceState};
 use crate::proxy::WorkerHandle;
 
-pub use status::{BackendStatus, ConfigStatus, ReasonStatus, Status};
+pub use status::{BackendStatus, ConfigStatus, ReasonStatus, SourceStatus, Status};
 
 /// Admin clients served at a time; more wait. Scrapers and people need few, and a flood of them
 /// must not eat the descriptors of the data path.
@@ -58,6 +58,8 @@ pub struct Parts {
     pub identity: status::Identity,
     /// The configuration in force.
     pub in_force: watch::Receiver<InForce>,
+    /// Where backends come from.
+    pub sources: watch::Receiver<Vec<SourceState>>,
 }
 
 pub use status::Identity;
@@ -117,7 +119,8 @@ async fn answer(parts: &Parts, request: &Request<Incoming>) -> Answer {
     }
     match request.uri().path() {
         "/metrics" => {
-            let text = export::text(&parts.metrics, &parts.snapshot.load());
+            let text =
+                export::text(&parts.metrics, &parts.snapshot.load(), &parts.sources.borrow());
             typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
         }
         "/livez" => livez(parts).await,
@@ -152,8 +155,9 @@ fn readyz(parts: &Parts) -> Answer {
 
 fn status(parts: &Parts) -> Answer {
     let draining = parts.drain.phase() != Phase::Running;
-    let status =
+    let mut status =
         Status::new(&parts.identity, &parts.snapshot.load(), &parts.in_force.borrow(), draining);
+    status.sources = parts.sources.borrow().iter().map(SourceStatus::new).collect();
     match serde_json::to_string(&status) {
         Ok(json) => typed(StatusCode::OK, "application/json", json + "\n"),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),

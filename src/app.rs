@@ -98,6 +98,8 @@ pub fn build(config: &Config) -> Result<Bound, StartError> {
     })?;
     let workers = Rc::new(workers);
     let (in_force, seen) = watch::channel(InForce::new(addresses.clone()));
+    let writer = Rc::new(writer);
+    let roster = Rc::new(discovery::Roster::new(writer.clone(), &config.backends));
     let admin = admin::Parts {
         snapshot: reader.clone(),
         metrics: metrics.clone(),
@@ -105,16 +107,20 @@ pub fn build(config: &Config) -> Result<Bound, StartError> {
         workers: workers.clone(),
         identity: admin::Identity { started },
         in_force: seen,
+        sources: roster.states(),
     };
-    let writer = Rc::new(writer);
-    let roster = Rc::new(discovery::Roster::new(writer.clone(), &config.backends));
-    let discovery = discovery::Parts { writer: writer.clone(), roster: roster.clone() };
+    let (places, found_at) = watch::channel(config.discovery.clone());
+    let own = discovery::Own { in_force: in_force.subscribe(), admin: admin_address };
+    let discovery =
+        discovery::Parts { writer: writer.clone(), roster: roster.clone(), places: found_at, own };
+    discovery::recall(&discovery);
     let reloader = Reloader::new(
         config,
         reload::Parts {
             listeners: open,
             live: live.clone(),
             method,
+            places,
             roster,
             workers: workers.clone(),
             in_force,

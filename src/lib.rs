@@ -5,7 +5,7 @@
 //! ```text
 //! main -> cli -> app -> proxy      accepts, connects, relays, closes: the data threads
 //!                    -> health     probes and judges: the control thread
-//!                    -> discovery  resolves names:     the control thread
+//!                    -> discovery  finds backends:     the control thread
 //!                    -> admin      metrics and status: the control thread
 //! ```
 //!
@@ -20,7 +20,7 @@
 //! in as arguments.
 //!
 //! Imports point down: `cli -> app -> components -> {config, model} -> leaves` ([`drain`],
-//! [`metrics`], [`net`], [`signal`], [`tls`]), with `proxy -> {balance, rebalance}` sideways.
+//! [`metrics`], [`net`], [`signal`], [`tls`], [`watch`]), with `proxy -> {balance, rebalance}` sideways.
 //! `tests/layering.rs` holds the table and fails when it is broken.
 
 pub mod admin;
@@ -39,3 +39,4 @@ pub mod proxy;
 pub mod rebalance;
 pub mod signal;
 pub mod tls;
+pub mod watch;

@@ -208,7 +208,12 @@ pub const CATALOGUE: &[(&str, Kind, &str)] = &[
         Kind::Gauge,
         "1 while the file says something that only a restart can bring about.",
     ),
-    ("apiproxy_endpoints", Kind::Gauge, "Backends known, by source."),
+    ("apiproxy_endpoints", Kind::Gauge, "Backends that each source names."),
+    (
+        "apiproxy_endpoints_age_seconds",
+        Kind::Gauge,
+        "Time since a source last confirmed what it names.",
+    ),
 ];
 
 /// The value of a label in a line of Prometheus text.

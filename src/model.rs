@@ -5,6 +5,7 @@ mod backend;
 mod hint;
 mod in_force;
 mod snapshot;
+mod sources;
 mod state;
 mod store;
 
@@ -13,5 +14,6 @@ pub use backend::{Active, Backend, BackendName, CloseReason, ConnectOutcome, Cou
 pub use hint::{Doubt, Hint, Hints};
 pub use in_force::InForce;
 pub use snapshot::{Entry, MAX_BACKENDS, Policy, Snapshot, Standing, Tier, Zone};
+pub use sources::SourceState;
 pub use state::{Condition, Failure, Reason, State};
 pub use store::{Reader, Writer, store};

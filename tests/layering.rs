@@ -21,13 +21,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "net",
             "proxy",
             "tls",
+            "watch",
         ],
     ),
     // Throw-away servers and clients: they know nothing of the proxy.
     ("demo", &[]),
     // It shows the data threads' signs of life.
     ("admin", &["drain", "metrics", "model", "proxy"]),
-    ("discovery", &["config", "model"]),
+    ("discovery", &["config", "model", "net", "tls", "watch"]),
     ("health", &["config", "metrics", "model", "net", "tls"]),
     ("rebalance", &["model"]),
     ("proxy", &["balance", "rebalance", "config", "drain", "metrics", "model", "net"]),
@@ -39,6 +40,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("net", &[]),
     ("signal", &[]),
     ("tls", &[]),
+    ("watch", &[]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -1,14 +1,16 @@
 //! The text of `/metrics`: the registry's, and what is kept in the snapshot and its backends.
 
+use super::status::age;
 use crate::metrics::{Metrics, Series};
-use crate::model::{CloseReason, ConnectOutcome, Direction, Entry, Snapshot, Standing, State};
+use crate::model::{
+    CloseReason, ConnectOutcome, Direction, Entry, Snapshot, SourceState, Standing, State,
+};
 
 /// All metrics as they are now. A backend that has left leaves no series behind.
-pub(super) fn text(metrics: &Metrics, snapshot: &Snapshot) -> String {
-    metrics.set("apiproxy_endpoints", &[("source", "static")], float(snapshot.entries.len()));
+pub(super) fn text(metrics: &Metrics, snapshot: &Snapshot, sources: &[SourceState]) -> String {
     let shown: Vec<&Entry> = snapshot.entries.iter().filter(|e| is_shown(e, snapshot)).collect();
     let is_known = |name: &str| shown.iter().any(|entry| entry.backend.name.as_str() == name);
-    metrics.render(is_known) + &backends(&shown)
+    metrics.render(is_known) + &endpoints(sources) + &backends(&shown)
 }
 
 /// A backend on its way out gives its name up to one that has the same.
@@ -16,6 +18,22 @@ fn is_shown(entry: &Entry, snapshot: &Snapshot) -> bool {
     let is_named_so = |other: &&Entry| other.backend.name == entry.backend.name;
     let first = snapshot.entries.iter().find(is_named_so);
     entry.standing != Standing::Leaving || first.is_some_and(|first| std::ptr::eq(first, entry))
+}
+
+/// Where backends come from.
+fn endpoints(sources: &[SourceState]) -> String {
+    let mut series = Series::default();
+    for state in sources {
+        let servers = state.servers as u64;
+        series.add("apiproxy_endpoints", &[("source", state.source)], servers);
+    }
+    for state in sources {
+        if let Some(age) = age(state) {
+            let labels = [("source", state.source)];
+            series.add("apiproxy_endpoints_age_seconds", &labels, age.as_secs());
+        }
+    }
+    series.into_text()
 }
 
 /// The metrics of the backends. They come from the backends themselves, so that they begin and end
@@ -61,10 +79,4 @@ fn backends(entries: &[&Entry]) -> String {
 
 fn name(entry: &Entry) -> &str {
     entry.backend.name.as_str()
-}
-
-/// Exact up to 2^53, which no count of connections reaches.
-#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-fn float(count: usize) -> f64 {
-    count as f64
 }

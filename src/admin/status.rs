@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ConnectOutcome, Direction, Entry, InForce, Policy, Reason, Snapshot, State};
+use crate::model::{
+    ConnectOutcome, Direction, Entry, InForce, Policy, Reason, Snapshot, SourceState, State,
+};
 
 /// What does not change while the process runs.
 #[derive(Clone, Debug)]
@@ -39,6 +41,9 @@ pub struct Status {
     pub draining: bool,
     /// The configuration in force.
     pub config: ConfigStatus,
+    /// Where backends come from.
+    #[serde(default)]
+    pub sources: Vec<SourceStatus>,
     /// The backends, in the order of the configuration; last those that are on their way out.
     pub backends: Vec<BackendStatus>,
 }
@@ -57,6 +62,37 @@ pub struct ConfigStatus {
     pub refusal: Vec<String>,
     /// What the file says and only a restart can bring about.
     pub needs_restart: Vec<String>,
+}
+
+/// A place where backends come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// `static`, `kubernetes`, `file` or `cache`.
+    pub source: String,
+    /// The servers it names now.
+    pub servers: usize,
+    /// Seconds since it last confirmed that; absent for `static`, and before the first answer.
+    pub age_seconds: Option<u64>,
+    /// Why its last answer was not taken, or there was none.
+    pub problem: Option<String>,
+}
+
+impl SourceStatus {
+    /// Describes the state of a source.
+    pub fn new(state: &SourceState) -> Self {
+        Self {
+            source: state.source.to_owned(),
+            servers: state.servers,
+            age_seconds: age(state).map(|age| age.as_secs()),
+            problem: state.problem.clone(),
+        }
+    }
+}
+
+/// The time since a source last confirmed what it says.
+pub(super) fn age(state: &SourceState) -> Option<Duration> {
+    Some(SystemTime::now().duration_since(state.confirmed?).unwrap_or_default())
 }
 
 /// One backend.
@@ -125,6 +161,7 @@ impl Status {
             usable: snapshot.usable(),
             draining,
             config: config(in_force),
+            sources: Vec::new(),
             backends: snapshot.entries.iter().map(|entry| backend(entry, now)).collect(),
         }
     }

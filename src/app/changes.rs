@@ -75,7 +75,7 @@ fn list_words(old: &[String], new: &[String]) -> Vec<String> {
 
 /// The keys with one value each that a reload can change.
 fn live(config: &Config) -> Vec<(&'static str, String)> {
-    let Config { health_check: check, connect, connections, rebalance, .. } = config;
+    let Config { health_check: check, connect, connections, rebalance, discovery, .. } = config;
     let tls = check.tls.as_ref();
     let path = |path: Option<&std::path::PathBuf>| {
         path.map_or("none".to_owned(), |path| path.display().to_string())
@@ -112,6 +112,9 @@ fn live(config: &Config) -> Vec<(&'static str, String)> {
         ("rebalance.after", time(rebalance.after)),
         ("rebalance.window", time(rebalance.window)),
         ("rebalance.quietFor", time(rebalance.quiet_for)),
+        ("discovery.kubernetes.kubeconfig", path(discovery.kubeconfig.as_ref())),
+        ("discovery.file", path(discovery.file.as_ref())),
+        ("discovery.cacheFile", path(discovery.cache_file.as_ref())),
         ("log.level", level_word(config.log.level).to_owned()),
     ]
 }

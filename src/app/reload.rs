@@ -11,13 +11,14 @@ use tracing::{error, info, warn};
 
 use super::changes::{changes, needs_restart};
 use super::listeners::{self, Open};
-use super::source::{LOOK_EVERY, Source, has_end};
-use crate::config::{Config, Listen};
+use super::source::Source;
+use crate::config::{Config, Discovery, Listen};
 use crate::discovery::Roster;
 use crate::health::Method;
 use crate::metrics::Metrics;
 use crate::model::InForce;
 use crate::proxy::{Live, Settings, WorkerHandle};
+use crate::watch::{LOOK_EVERY, Watch, has_end};
 
 /// What a running proxy is asked to do.
 #[derive(Debug)]
@@ -67,6 +68,7 @@ pub(super) struct Parts {
     pub(super) listeners: Vec<Open>,
     pub(super) live: Live,
     pub(super) method: watch::Sender<Method>,
+    pub(super) places: watch::Sender<Discovery>,
     pub(super) roster: Rc<Roster>,
     pub(super) workers: Rc<Vec<WorkerHandle>>,
     pub(super) in_force: watch::Sender<InForce>,
@@ -127,7 +129,7 @@ impl Reloader {
         }
     }
 
-    fn has_changed(&self, watch: Option<&mut super::source::Watch>) -> bool {
+    fn has_changed(&self, watch: Option<&mut Watch>) -> bool {
         let (Some(source), Some(watch)) = (&self.source, watch) else { return false };
         let Some(file) = source.file() else { return false };
         watch.look(source.stamp(), Instant::now(), || has_end(file))
@@ -242,7 +244,7 @@ impl Reloader {
 
     /// Nothing here can fail.
     fn apply(&mut self, config: Config, method: Option<Method>, unwanted: Vec<SocketAddr>) {
-        let Parts { live, method: methods, roster, workers, .. } = &self.parts;
+        let Parts { live, method: methods, places, roster, workers, .. } = &self.parts;
         let is_news = config.connections.max != self.current.connections.max;
         let connections = listeners::within_file_limit(config.connections, is_news);
         live.replace(Settings {
@@ -257,6 +259,11 @@ impl Reloader {
         roster.set_seeds(&config.backends, |snapshot| {
             snapshot.zone.clone_from(&config.zone);
             snapshot.policy = config.balance;
+        });
+        places.send_if_modified(|places| {
+            let differs = *places != config.discovery;
+            places.clone_from(&config.discovery);
+            differs
         });
         if let (Some(worker), false) = (workers.first(), unwanted.is_empty()) {
             worker.close(unwanted);

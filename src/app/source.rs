@@ -1,24 +1,9 @@
-//! Where the configuration comes from, and when what is there has changed and can be trusted.
+//! Where the configuration comes from.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use tokio::time::Instant;
 
 use crate::config::{self, Config, ConfigError, LogLevel, Overrides};
-
-/// How often the file is looked at. Looking again and again, unlike a notification, works through
-/// every chain of links, mount and file system, and needs none of the kernel's few watches.
-pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// A changed file is read when it has been left alone for so long: whoever writes it in place does not
-/// pause longer.
-const SETTLED: Duration = Duration::from_secs(1);
-
-/// The same when the last line has no end, as in the middle of writing.
-const SETTLED_WITHOUT_END: Duration = Duration::from_secs(10);
+use crate::watch::{Stamp, Watch};
 
 /// Changes the level of the log.
 type SetLevel = Box<dyn Fn(LogLevel)>;
@@ -75,111 +60,6 @@ impl Source {
 
     /// A watch over the file, from the moment on that this was made.
     pub(super) fn watch(&self) -> Watch {
-        Watch { known: self.first, changing: None }
-    }
-}
-
-/// What changes whenever a file is written, replaced, or removed: also behind links.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Stamp(Option<(u64, u64, u64, i64, i64)>);
-
-impl Stamp {
-    fn of(path: &Path) -> Self {
-        let stamp =
-            |meta: Metadata| (meta.dev(), meta.ino(), meta.size(), meta.ctime(), meta.ctime_nsec());
-        Self(std::fs::metadata(path).ok().map(stamp))
-    }
-}
-
-/// Tells when a changed file is to be read. Pure: stamps and the clock come in as arguments.
-#[derive(Debug)]
-pub(super) struct Watch {
-    /// As it was last read.
-    known: Stamp,
-    /// As it is since.
-    changing: Option<(Stamp, Instant)>,
-}
-
-impl Watch {
-    /// The file has been read for another reason, when it was like this.
-    pub(super) fn note(&mut self, stamp: Stamp) {
-        (self.known, self.changing) = (stamp, None);
-    }
-
-    /// Is it time to read the file? `has_end` says whether its last line ends.
-    pub(super) fn look(
-        &mut self,
-        stamp: Stamp,
-        now: Instant,
-        has_end: impl FnOnce() -> bool,
-    ) -> bool {
-        match self.changing {
-            _ if stamp == self.known => {
-                self.changing = None;
-                false
-            }
-            Some((seen, since)) if seen == stamp => {
-                let quiet = now.saturating_duration_since(since);
-                let settled = quiet >= SETTLED_WITHOUT_END
-                    || (quiet >= SETTLED && (stamp.0.is_none() || has_end()));
-                if settled {
-                    (self.known, self.changing) = (stamp, None);
-                }
-                settled
-            }
-            _ => {
-                self.changing = Some((stamp, now));
-                false
-            }
-        }
-    }
-}
-
-/// Does the last line of a file have its end?
-pub(super) fn has_end(path: &Path) -> bool {
-    use std::io::{Read, Seek, SeekFrom};
-    let mut last = [0];
-    let read = std::fs::File::open(path).and_then(|mut file| {
-        file.seek(SeekFrom::End(-1))?;
-        file.read_exact(&mut last)
-    });
-    read.is_ok() && last == *b"\n"
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stamp(number: u64) -> Stamp {
-        Stamp(Some((1, 1, number, 0, 0)))
-    }
-
-    #[test]
-    fn a_file_is_read_once_it_is_left_alone() {
-        let start = Instant::now();
-        let at = |milliseconds| start + Duration::from_millis(milliseconds);
-        let mut watch = Watch { known: stamp(1), changing: None };
-        let mut look =
-            |number, milliseconds, has_end| watch.look(stamp(number), at(milliseconds), || has_end);
-        assert!(!look(1, 0, true));
-        assert!(!look(2, 500, true), "it has just changed");
-        assert!(!look(3, 1000, true), "it is being written");
-        assert!(!look(3, 1500, true));
-        assert!(look(3, 2000, true), "it has settled");
-        assert!(!look(3, 9000, true), "it has been read");
-        assert!(!look(4, 10_000, false));
-        assert!(!look(4, 15_000, false), "its last line has no end");
-        assert!(look(4, 20_000, false), "nobody goes on");
-        assert!(!look(5, 21_000, true));
-        assert!(!look(4, 21_500, true), "it is again as it was read");
-    }
-
-    #[test]
-    fn a_file_that_is_gone_is_told() {
-        let start = Instant::now();
-        let mut watch = Watch { known: stamp(1), changing: None };
-        assert!(!watch.look(Stamp(None), start, || false));
-        assert!(watch.look(Stamp(None), start + SETTLED, || false));
-        assert!(!watch.look(Stamp(None), start + SETTLED * 9, || false));
+        Watch::new(self.first)
     }
 }

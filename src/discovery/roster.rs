@@ -1,77 +1,299 @@
 //! Who is wanted as a backend, and the way out for those who no longer are.
 
 use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tracing::info;
 
+use super::found::{Origin, Server};
 use crate::config::BackendSpec;
-use crate::model::{Backend, Condition, Entry, Snapshot, Standing, Writer};
+use crate::model::{
+    Backend, Condition, Entry, MAX_BACKENDS, Snapshot, SourceState, Standing, Writer,
+};
 
 /// How often backends on their way out are looked at. Longer than any data thread decides by the
 /// snapshot that it holds: whoever is gone by then gets no connection more.
 const LEAVING_PACE: Duration = Duration::from_secs(1);
 
+/// A found server that is named no longer and answers its check still is given this time to be named
+/// again: what lists live servers forgets one now and then (k3s#11349).
+const LINGER: Duration = Duration::from_secs(10);
+
 /// The list of wanted backends, and the only one who adds entries to the store and takes them out.
+///
+/// The configured ones, the seeds, are always wanted. What is found besides comes and goes.
 #[derive(Debug)]
 pub struct Roster {
     writer: Rc<Writer>,
-    seeds: RefCell<Vec<BackendSpec>>,
+    lists: RefCell<Lists>,
+    states: watch::Sender<Vec<SourceState>>,
+    /// Somebody lingers who did not before.
+    news: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Lists {
+    seeds: Vec<BackendSpec>,
+    found: BTreeMap<Origin, Found>,
+    /// Named no longer, but not let go yet, and since when.
+    lingering: Vec<(Server, Instant)>,
+}
+
+/// What one source says.
+#[derive(Debug, Default)]
+struct Found {
+    servers: Vec<Server>,
+    confirmed: Option<SystemTime>,
+    problem: Option<String>,
+}
+
+impl Lists {
+    fn named(&self) -> impl Iterator<Item = &Server> {
+        self.found.values().flat_map(|found| &found.servers)
+    }
+
+    /// Notes who was named `before` and is not any more.
+    fn let_linger(&mut self, before: Vec<Server>, now: Instant) {
+        let named: HashSet<&Server> = self.found.values().flat_map(|f| &f.servers).collect();
+        let gone: Vec<Server> = before.into_iter().filter(|s| !named.contains(s)).collect();
+        self.lingering.retain(|(server, _)| !named.contains(server) && !gone.contains(server));
+        self.lingering.extend(gone.into_iter().map(|server| (server, now)));
+    }
 }
 
 impl Roster {
     /// A roster of what the store holds now.
     pub fn new(writer: Rc<Writer>, seeds: &[BackendSpec]) -> Self {
-        Self { writer, seeds: RefCell::new(seeds.to_vec()) }
+        let lists = Lists { seeds: seeds.to_vec(), ..Lists::default() };
+        let roster = Self {
+            writer,
+            lists: RefCell::new(lists),
+            states: watch::Sender::default(),
+            news: Notify::new(),
+        };
+        roster.tell_states();
+        roster
+    }
+
+    /// The state of every source.
+    pub fn states(&self) -> watch::Receiver<Vec<SourceState>> {
+        self.states.subscribe()
     }
 
     /// Puts another configured list in force, and makes another change to the snapshot with it. What
     /// is in both lists keeps state, counters and connections; what is in the old one alone leaves.
     pub fn set_seeds(&self, seeds: &[BackendSpec], change: impl FnOnce(&mut Snapshot)) {
-        self.seeds.replace(seeds.to_vec());
+        self.lists.borrow_mut().seeds = seeds.to_vec();
+        let wanted = self.wanted();
         self.writer.update(|snapshot| {
-            snapshot.entries = arrange(&snapshot.entries, seeds, now());
+            snapshot.entries = arrange(&snapshot.entries, &wanted, now());
             change(snapshot);
         });
+        self.tell_states();
     }
 
-    /// Takes out those whose last connection has ended, until the future is dropped.
-    pub(super) async fn let_go(&self) {
+    /// Takes an answer of a source in, which was given at `confirmed`. The first answer of a live source
+    /// ends the time of the cache.
+    pub(super) fn found(&self, origin: Origin, servers: Vec<Server>, confirmed: SystemTime) {
+        {
+            let mut lists = self.lists.borrow_mut();
+            let before = lists.named().cloned().collect();
+            let found = Found { servers, confirmed: Some(confirmed), problem: None };
+            lists.found.insert(origin, found);
+            if origin != Origin::Cache {
+                lists.found.remove(&Origin::Cache);
+            }
+            lists.let_linger(before, now());
+        }
+        self.news.notify_one();
+        self.publish();
+        self.tell_states();
+    }
+
+    /// Notes that a source still says the same.
+    pub(super) fn confirm(&self, origin: Origin) {
+        if let Some(found) = self.lists.borrow_mut().found.get_mut(&origin) {
+            found.confirmed = Some(SystemTime::now());
+            found.problem = None;
+        }
+        self.tell_states();
+    }
+
+    /// A source gave no answer, or one that is not taken: what it said before stays. Returns whether
+    /// the problem is another one than before.
+    pub(super) fn note_problem(&self, origin: Origin, problem: &str) -> bool {
+        let news = {
+            let mut lists = self.lists.borrow_mut();
+            let found = lists.found.entry(origin).or_default();
+            found.problem.replace(problem.to_owned()).is_none_or(|before| before != problem)
+        };
+        self.tell_states();
+        news
+    }
+
+    /// Forgets all but these sources: the others are not configured any more.
+    pub(super) fn keep(&self, origins: &[Origin]) {
+        {
+            let mut lists = self.lists.borrow_mut();
+            let before = lists.named().cloned().collect();
+            lists.found.retain(|origin, _| origins.contains(origin));
+            lists.let_linger(before, now());
+        }
+        self.news.notify_one();
+        self.publish();
+        self.tell_states();
+    }
+
+    /// The servers that live sources name now, for the cache; `None` before one has answered.
+    pub(super) fn to_keep(&self) -> Option<Vec<Server>> {
+        let lists = self.lists.borrow();
+        let live = lists.found.iter().filter(|(origin, _)| **origin != Origin::Cache);
+        let mut servers = Vec::new();
+        for server in live.flat_map(|(_, found)| &found.servers) {
+            if !servers.contains(server) {
+                servers.push(server.clone());
+            }
+        }
+        (!servers.is_empty()).then_some(servers)
+    }
+
+    /// Takes out those whose last connection has ended, and lets go whoever has lingered long enough,
+    /// until the future is dropped.
+    pub(super) async fn attend(&self) {
         let mut changed = self.writer.reader().subscribe();
         loop {
-            let is_leaving = |entry: &Entry| entry.standing == Standing::Leaving;
-            let leaving: Vec<_> = {
-                let snapshot = self.writer.reader().load().clone();
-                let leaving = snapshot.entries.iter().filter(|entry| is_leaving(entry));
-                leaving.map(|entry| entry.backend.clone()).collect()
-            };
-            if leaving.is_empty() {
-                if changed.changed().await.is_err() {
-                    return;
+            let leaving = self.leaving();
+            if leaving.is_empty() && self.lists.borrow().lingering.is_empty() {
+                tokio::select! {
+                    () = self.news.notified() => {}
+                    result = changed.changed() => if result.is_err() { return },
                 }
+                // A seed's name may stand for a found server by now.
+                self.publish();
                 continue;
             }
             sleep(LEAVING_PACE).await;
-            let is_done = |entry: &Entry| {
-                let was_there = leaving.iter().any(|backend| Arc::ptr_eq(backend, &entry.backend));
-                was_there && is_leaving(entry) && entry.backend.counters.active() == 0
-            };
-            if self.writer.reader().load().entries.iter().any(is_done) {
-                self.writer.update(|snapshot| {
-                    snapshot.entries.retain(|entry| {
-                        let done = is_done(entry);
-                        if done {
-                            info!(backend = %entry.backend.name, "backend has left");
-                        }
-                        !done
-                    });
-                });
-            }
+            self.let_go(&leaving);
+            self.end_lingering();
+            self.publish();
         }
     }
+
+    fn leaving(&self) -> Vec<Arc<Backend>> {
+        let snapshot = self.writer.reader().load().clone();
+        let leaving = snapshot.entries.iter().filter(|e| e.standing == Standing::Leaving);
+        leaving.map(|entry| entry.backend.clone()).collect()
+    }
+
+    fn let_go(&self, leaving: &[Arc<Backend>]) {
+        let is_done = |entry: &Entry| {
+            let was_there = leaving.iter().any(|backend| Arc::ptr_eq(backend, &entry.backend));
+            let leaves = entry.standing == Standing::Leaving;
+            was_there && leaves && entry.backend.counters.active() == 0
+        };
+        if !self.writer.reader().load().entries.iter().any(is_done) {
+            return;
+        }
+        self.writer.update(|snapshot| {
+            for entry in snapshot.entries.extract_if(.., |entry| is_done(entry)) {
+                info!(backend = %entry.backend.name, "backend has left");
+            }
+        });
+    }
+
+    /// Who is not ready, or has been named by nobody for long enough, is not kept.
+    fn end_lingering(&self) {
+        let snapshot = self.writer.reader().load().clone();
+        let (mut lists, now) = (self.lists.borrow_mut(), now());
+        lists.lingering.retain(|(server, since)| {
+            let spec = server.spec();
+            let mut entries = snapshot.entries.iter();
+            let ready = entries.any(|e| is(&e.backend, &spec) && e.is_ready());
+            ready && now < *since + LINGER
+        });
+    }
+
+    /// Brings the store up to date, if anything differs.
+    fn publish(&self) {
+        let wanted = self.wanted();
+        let snapshot = self.writer.reader().load().clone();
+        let arranged = arrange(&snapshot.entries, &wanted, now());
+        let same = |(old, new): (&Entry, &Entry)| {
+            Arc::ptr_eq(&old.backend, &new.backend) && old.standing == new.standing
+        };
+        let unchanged = arranged.len() == snapshot.entries.len()
+            && snapshot.entries.iter().zip(&arranged).all(same);
+        if unchanged {
+            return;
+        }
+        for (backend, what) in differences(&snapshot.entries, &arranged) {
+            info!(%backend, "{what}");
+        }
+        self.writer.update(|snapshot| snapshot.entries = arranged);
+    }
+
+    /// Seeds, then whoever else is named: without those that a seed stands for, and as many as fit.
+    fn wanted(&self) -> Vec<BackendSpec> {
+        let lists = self.lists.borrow();
+        let snapshot = self.writer.reader().load().clone();
+        let is_seed = |entry: &&Entry| lists.seeds.iter().any(|seed| is(&entry.backend, seed));
+        let seeds = snapshot.entries.iter().filter(is_seed);
+        let mut taken: HashSet<SocketAddr> =
+            seeds.flat_map(|e| e.addresses.iter().copied()).collect();
+        taken.extend(lists.seeds.iter().filter_map(|seed| seed.address.socket_addr()));
+        let mut names: HashSet<_> = lists.seeds.iter().map(|seed| seed.name.clone()).collect();
+        let mut wanted = lists.seeds.clone();
+        for server in lists.named().chain(lists.lingering.iter().map(|(server, _)| server)) {
+            let spec = server.spec();
+            let known = spec.address.socket_addr().is_some_and(|address| !taken.insert(address));
+            if !known && wanted.len() < MAX_BACKENDS && names.insert(spec.name.clone()) {
+                wanted.push(spec);
+            }
+        }
+        wanted
+    }
+
+    fn tell_states(&self) {
+        let lists = self.lists.borrow();
+        let seeds = SourceState {
+            source: "static",
+            servers: lists.seeds.len(),
+            confirmed: None,
+            problem: None,
+        };
+        let found = lists.found.iter().map(|(origin, found)| SourceState {
+            source: origin.as_str(),
+            servers: found.servers.len(),
+            confirmed: found.confirmed,
+            problem: found.problem.clone(),
+        });
+        self.states.send_replace([seeds].into_iter().chain(found).collect());
+    }
+}
+
+/// Who came and who leaves, in words.
+fn differences<'a>(
+    old: &'a [Entry],
+    new: &'a [Entry],
+) -> impl Iterator<Item = (&'a str, &'static str)> {
+    new.iter().filter_map(|entry| {
+        let before = old.iter().find(|other| Arc::ptr_eq(&other.backend, &entry.backend));
+        let what = match (before.map(|before| before.standing), entry.standing) {
+            (None, _) => "a backend was found",
+            (Some(Standing::Leaving), Standing::Serving) => "a backend is named again",
+            (Some(Standing::Serving | Standing::Drained), Standing::Leaving) => {
+                "a backend is named no longer; its connections leave at quiet moments"
+            }
+            _ => return None,
+        };
+        Some((entry.backend.name.as_str(), what))
+    })
 }
 
 /// The entries for a list: those that are there already stay what they are, new ones come, and those
@@ -115,64 +337,4 @@ fn now() -> Instant {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{BackendName, Policy, State, store};
-
-    fn spec(name: &str, address: &str) -> BackendSpec {
-        BackendSpec { name: BackendName::new(name), address: address.parse().unwrap(), zone: None }
-    }
-
-    fn names(entries: &[Entry]) -> Vec<(&str, Standing)> {
-        entries.iter().map(|entry| (entry.backend.name.as_str(), entry.standing)).collect()
-    }
-
-    #[test]
-    fn what_stays_keeps_its_identity_and_what_is_gone_leaves() {
-        let now = Instant::now();
-        let (a, b, c) = (spec("a", "10.0.0.1:1"), spec("b", "10.0.0.2:1"), spec("c", "10.0.0.3:1"));
-        let mut first = arrange(&[], &[a.clone(), b.clone()], now);
-        first[0].condition.state = State::Ready;
-        first[1].standing = Standing::Drained;
-        let second = arrange(&first, &[c.clone(), b.clone()], now);
-        let serving = Standing::Serving;
-        assert_eq!(
-            names(&second),
-            [("c", serving), ("b", Standing::Drained), ("a", Standing::Leaving)]
-        );
-        let third = arrange(&second, &[a, c], now);
-        assert_eq!(names(&third), [("a", serving), ("c", serving), ("b", Standing::Leaving)]);
-        assert!(Arc::ptr_eq(&first[0].backend, &third[0].backend));
-        assert_eq!(third[0].condition.state, State::Ready);
-    }
-
-    #[test]
-    fn another_address_is_another_backend() {
-        let first = arrange(&[], &[spec("a", "10.0.0.1:1")], Instant::now());
-        let second = arrange(&first, &[spec("a", "10.0.0.1:2")], Instant::now());
-        assert_eq!(names(&second), [("a", Standing::Serving), ("a", Standing::Leaving)]);
-        assert!(!Arc::ptr_eq(&first[0].backend, &second[0].backend));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_leaves_is_there_until_its_last_connection_has_ended() {
-        let (a, b) = (spec("a", "10.0.0.1:1"), spec("b", "10.0.0.2:1"));
-        let entries = arrange(&[], &[a.clone(), b.clone()], now());
-        let held = entries[1].backend.occupy();
-        let (writer, reader) =
-            store(Snapshot { generation: 0, zone: None, policy: Policy::default(), entries });
-        let roster = Roster::new(Rc::new(writer), &[a.clone(), b]);
-        let end = async {
-            roster.set_seeds(&[a], |_| {});
-            sleep(Duration::from_mins(1)).await;
-            assert_eq!(reader.load().entries.len(), 2);
-            drop(held);
-            sleep(LEAVING_PACE * 2).await;
-            assert_eq!(names(&reader.load().entries), [("a", Standing::Serving)]);
-        };
-        tokio::select! {
-            () = roster.let_go() => panic!("it ended"),
-            () = end => {}
-        }
-    }
-}
+mod tests;
