@@ -27,7 +27,8 @@ impl Stamp {
     pub fn of(path: &Path) -> Self {
         let stamp =
             |meta: Metadata| (meta.dev(), meta.ino(), meta.size(), meta.ctime(), meta.ctime_nsec());
-        Self(std::fs::metadata(path).ok().map(stamp))
+        // A pipe has nothing to say a second time.
+        Self(std::fs::metadata(path).ok().filter(Metadata::is_file).map(stamp))
     }
 }
 
@@ -112,6 +113,17 @@ mod tests {
         assert!(look(4, 20_000, false), "nobody goes on");
         assert!(!look(5, 21_000, true));
         assert!(!look(4, 21_500, true), "it is again as it was read");
+    }
+
+    #[test]
+    fn only_regular_files_change() {
+        assert_eq!(Stamp::of(Path::new("/dev/null")), Stamp::default());
+        assert_eq!(Stamp::of(Path::new("/none")), Stamp::default());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let before = Stamp::of(file.path());
+        assert_ne!(before, Stamp::default());
+        std::fs::write(file.path(), "x").unwrap();
+        assert_ne!(Stamp::of(file.path()), before);
     }
 
     #[test]

@@ -127,9 +127,9 @@ pub(super) fn read(path: &Path) -> Result<Credentials, String> {
 /// The cluster and user of the current context.
 fn parse(text: &str) -> Result<(Cluster, User), String> {
     let file: File = serde_saphyr::from_str(text).map_err(|error| {
-        // The first line: the picture of the place after it may show a secret.
-        let error = error.to_string();
-        format!("it is no kubeconfig: {}", error.lines().next().unwrap_or_default())
+        // Not its text, which may quote a secret.
+        let at = error.location().map_or(String::new(), |at| format!(", line {}", at.line()));
+        format!("it is no kubeconfig{at}")
     })?;
     let File { clusters, users, contexts, current_context } = file;
     let context = match (current_context.filter(|name| !name.is_empty()), contexts.len()) {
@@ -203,6 +203,7 @@ current-context: x
             ("name: u,", "name: w,", "no user `u`"),
             ("certificate-authority: ca.crt", "insecure-skip-tls-verify: true", "insecure"),
             ("apiVersion: v1", "[", "no kubeconfig"),
+            ("{ token: secret }", "secret", "no kubeconfig, line 4"),
         ] {
             let error = parse(&CONFIG.replace(good, bad)).unwrap_err();
             assert!(error.contains(told), "{error}");
