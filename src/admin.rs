@@ -21,20 +21,20 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{interval, sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::drain::{Drain, Phase};
 use crate::events::Events;
 use crate::metrics::Metrics;
-use crate::model::Reader;
+use crate::model::{InForce, Reader, SourceState};
 use crate::proxy::WorkerHandle;
 use crate::throttle::Throttle;
 
 pub use crate::events::Severity;
-pub use history::{ConfigurationStatus, EventStatus, History};
-pub use status::{BackendStatus, ReasonStatus, Status};
+pub use history::{EventStatus, History};
+pub use status::{BackendStatus, ConfigStatus, ReasonStatus, SourceStatus, Status};
 
 /// Admin clients served at a time; more wait. Scrapers and people need few, and a flood of them
 /// must not eat the descriptors of the data path.
@@ -70,6 +70,10 @@ pub struct Parts {
     pub events: Events,
     /// What does not change while the process runs.
     pub identity: status::Identity,
+    /// The configuration in force.
+    pub in_force: watch::Receiver<InForce>,
+    /// Where backends come from.
+    pub sources: watch::Receiver<Vec<SourceState>>,
 }
 
 pub use status::Identity;
@@ -132,12 +136,9 @@ async fn answer(parts: &Parts, request: &Request<Incoming>) -> Answer {
     }
     match request.uri().path() {
         "/metrics" => {
-            export::backends(&parts.metrics, &parts.snapshot.load());
-            typed(
-                StatusCode::OK,
-                "text/plain; version=0.0.4; charset=utf-8",
-                parts.metrics.render(),
-            )
+            let text =
+                export::text(&parts.metrics, &parts.snapshot.load(), &parts.sources.borrow());
+            typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
         }
         "/livez" => livez(parts).await,
         "/readyz" => readyz(parts),
@@ -175,7 +176,9 @@ fn readyz(parts: &Parts) -> Answer {
 
 fn status(parts: &Parts) -> Answer {
     let draining = parts.drain.phase() != Phase::Running;
-    json(&Status::new(&parts.identity, &parts.snapshot.load(), draining, &parts.events))
+    let (snapshot, in_force) = (parts.snapshot.load(), parts.in_force.borrow());
+    let sources = parts.sources.borrow().iter().map(SourceStatus::new).collect();
+    json(&Status::new(&parts.identity, &snapshot, &in_force, sources, draining, &parts.events))
 }
 
 fn page() -> Answer {

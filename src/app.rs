@@ -1,73 +1,37 @@
 //! Builds all components of the proxy, in order, and runs them: the only place that knows them all.
 
+mod changes;
+mod error;
+mod listeners;
+mod reload;
+mod source;
+
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::config::{Config, Connections, Listen};
+use crate::config::Config;
 use crate::drain::{Drain, Phase};
 use crate::events::{self, Event, Events};
-use crate::health::Trust;
+use crate::health::Method;
 use crate::metrics::Metrics;
-use crate::model::{Hints, Reader, Snapshot, store};
-use crate::proxy::{WorkerError, WorkerHandle};
-use crate::tls::MaterialError;
+use crate::model::{Hints, InForce, Reader, Snapshot, store};
+use crate::proxy::{Live, Settings, WorkerHandle};
 use crate::{admin, discovery, health, net, proxy};
 
-/// Descriptors that are not connections: runtimes, listeners, probes, admin clients, files.
-const OTHER_FILES: u64 = 256;
+pub use error::StartError;
+pub use reload::{Command, Commands, Outcome, Refusal};
+pub use source::Source;
 
-/// Why the proxy cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}{}", listen_hint(source))]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// None of the default addresses can be listened on.
-    #[error("this host has neither 127.0.0.1 nor [::1]; set `listen`")]
-    NoListener,
-    /// The certificates of the health check cannot be read.
-    #[error("health check: {0}")]
-    Trust(#[from] MaterialError),
-    /// A thread or runtime cannot be made.
-    #[error(transparent)]
-    Worker(#[from] WorkerError),
-    /// A data thread ended while the proxy was serving: a defect of ours.
-    #[error("a data thread ended unexpectedly; please report the log lines before this one")]
-    WorkerDied,
-    /// A part of the control thread's work ended while the proxy was serving: a defect of ours.
-    #[error("the control work ended unexpectedly; please report the log lines before this one")]
-    ControlDied,
-    /// The control thread's runtime cannot be made.
-    #[error("cannot start the control runtime: {0}")]
-    Runtime(io::Error),
-    /// The metrics registry cannot be made.
-    #[error("cannot set up metrics: {0}")]
-    Metrics(#[from] metrics_exporter_prometheus::BuildError),
-}
-
-fn listen_hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "; another process has it (`ss -ltnp` shows which): stop it, or choose another with --listen"
-        }
-        io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
-        io::ErrorKind::AddrNotAvailable => "; no interface of this host has that address",
-        _ => "",
-    }
-}
+use listeners::{bind, bind_admin, within_file_limit};
+use reload::Reloader;
 
 /// A proxy that has bound its sockets and started its data threads, but not its control work.
 pub struct Bound {
@@ -75,6 +39,8 @@ pub struct Bound {
     admin: SocketAddr,
     drain: Drain,
     reader: Reader,
+    live: Live,
+    commands: Commands,
     control: Control,
 }
 
@@ -83,8 +49,11 @@ struct Control {
     admin_listener: std::net::TcpListener,
     admin: admin::Parts,
     health: health::Parts,
+    discovery: discovery::Parts,
+    reloader: Reloader,
+    commands: mpsc::Receiver<Command>,
     events: Events,
-    moves: events::Rules,
+    moves: watch::Receiver<events::Rules>,
     workers: Rc<Vec<WorkerHandle>>,
 }
 
@@ -99,9 +68,12 @@ impl std::fmt::Debug for Bound {
 /// # Errors
 /// See [`StartError`]; nothing is left running then.
 pub fn build(config: &Config) -> Result<Bound, StartError> {
-    let trust = config.health_check.tls.as_ref().map(Trust::read).transpose()?.map(Rc::new);
-    let listeners = bind(&config.listen)?;
-    let addresses = local_addresses(&listeners)?;
+    let (method, methods) = watch::channel(Method::new(&config.health_check)?);
+    let (open, listeners): (Vec<_>, Vec<_>) = bind(&config.listen)?.into_iter().unzip();
+    if open.is_empty() {
+        return Err(StartError::NoListener);
+    }
+    let addresses: Vec<_> = open.iter().map(|open| open.address).collect();
     let (admin_listener, admin_address) = bind_admin(config.admin.listen)?;
     let metrics = Metrics::new()?;
     let started = Instant::now().into_std();
@@ -114,11 +86,14 @@ pub fn build(config: &Config) -> Result<Bound, StartError> {
     let events = Events::default();
     let (hints, hint_receiver) = Hints::channel();
     let drain = Drain::default();
+    let live = Live::new(Settings {
+        connect: config.connect,
+        connections: within_file_limit(config.connections, true),
+        rebalance: config.rebalance,
+    });
     let workers = proxy::start(proxy::Parts {
         listeners,
-        connect: config.connect,
-        connections: within_file_limit(config.connections),
-        rebalance: config.rebalance,
+        live: live.clone(),
         threads: config.threads.get(),
         snapshot: reader.clone(),
         hints,
@@ -126,29 +101,65 @@ pub fn build(config: &Config) -> Result<Bound, StartError> {
         metrics: metrics.data_path(),
     })?;
     let workers = Rc::new(workers);
+    let (in_force, seen) = watch::channel(InForce::new(addresses.clone()));
+    let writer = Rc::new(writer);
+    let roster = Rc::new(discovery::Roster::new(writer.clone(), &config.backends, events.clone()));
     let admin = admin::Parts {
         snapshot: reader.clone(),
         metrics: metrics.clone(),
         drain: drain.clone(),
         workers: workers.clone(),
         events: events.clone(),
-        identity: admin::Identity { listen: addresses.clone(), started },
+        identity: admin::Identity { started },
+        in_force: seen,
+        sources: roster.states(),
     };
+    let (places, found_at) = watch::channel(config.discovery.clone());
+    let own = discovery::Own { in_force: in_force.subscribe(), admin: admin_address };
+    let discovery = discovery::Parts {
+        writer: writer.clone(),
+        roster: roster.clone(),
+        places: found_at,
+        own,
+        events: events.clone(),
+    };
+    discovery::recall(&discovery);
+    let (moves_now, moves) = watch::channel(reload::moves(config));
+    let reloader = Reloader::new(
+        config,
+        reload::Parts {
+            listeners: open,
+            live: live.clone(),
+            method,
+            places,
+            roster,
+            workers: workers.clone(),
+            in_force,
+            metrics: metrics.clone(),
+            moves: moves_now,
+            events: events.clone(),
+        },
+    );
     let health = health::Parts {
-        check: config.health_check.clone(),
-        trust,
-        writer: Rc::new(writer),
+        method: methods,
+        writer,
         hints: hint_receiver,
         metrics,
         events: events.clone(),
     };
-    let rebalance = config.rebalance;
-    let moves = events::Rules {
-        rebalance: rebalance.enabled.then_some((rebalance.after, rebalance.window)),
-        drain_timeout: config.connections.drain_timeout,
+    let (asks, commands) = Commands::channel();
+    let control = Control {
+        admin_listener,
+        admin,
+        health,
+        discovery,
+        reloader,
+        commands,
+        events,
+        moves,
+        workers,
     };
-    let control = Control { admin_listener, admin, health, events, moves, workers };
-    Ok(Bound { addresses, admin: admin_address, drain, reader, control })
+    Ok(Bound { addresses, admin: admin_address, drain, reader, live, commands: asks, control })
 }
 
 impl Bound {
@@ -172,24 +183,51 @@ impl Bound {
         self.reader.clone()
     }
 
+    /// Asks the proxy while it serves.
+    pub fn commands(&self) -> Commands {
+        self.commands.clone()
+    }
+
+    /// `connections.drainTimeout`, whatever it is when it is asked for.
+    pub fn drain_timeout(&self) -> impl Fn() -> std::time::Duration + use<> {
+        let live = self.live.clone();
+        move || live.load().connections.drain_timeout
+    }
+
+    /// Follows the file and flags that the configuration came from: it is read again when the file
+    /// changes, and when somebody asks.
+    pub fn follow(&mut self, source: Source) {
+        self.control.reloader.follow(source);
+    }
+
     /// Serves until the drain is over and every data thread has ended. To be run on a local runtime:
     /// the calling thread becomes the control thread.
     ///
     /// # Errors
     /// The admin listener cannot be registered, or a data thread died.
     pub async fn serve(self) -> Result<(), StartError> {
-        let Control { admin_listener, admin, health, events, moves, workers } = self.control;
+        let Control {
+            admin_listener,
+            admin,
+            health,
+            discovery,
+            reloader,
+            commands,
+            events,
+            moves,
+            workers,
+        } = self.control;
         let admin_listener = net::into_async(admin_listener)
             .map_err(|source| StartError::Listen { address: self.admin, source })?;
         info!(listen = ?self.addresses, admin = %self.admin, "serving");
-        let writer = health.writer.clone();
         let backends = self.reader.load().entries.len();
         events.record(Event::Started { version: env!("CARGO_PKG_VERSION").to_owned(), backends });
         let control = async {
             tokio::select! {
                 () = admin::serve(admin_listener, admin) => {}
                 () = health::run(health) => {}
-                () = discovery::run(writer, events.clone()) => {}
+                () = discovery::run(discovery) => {}
+                () = reloader.run(commands) => {}
                 () = events::watch(self.reader.clone(), events.clone(), moves) => {}
             }
         };
@@ -224,46 +262,6 @@ impl Bound {
     }
 }
 
-fn bind(listen: &[Listen]) -> Result<Vec<std::net::TcpListener>, StartError> {
-    let mut listeners = Vec::new();
-    for Listen { address, optional } in listen {
-        match net::listen(*address) {
-            Ok(listener) => listeners.push(listener),
-            Err(error) if *optional && net::is_missing_family(&error) => {
-                warn!(%address, %error, "this host lacks the address family; not listening there");
-            }
-            Err(source) => return Err(StartError::Listen { address: *address, source }),
-        }
-    }
-    if listeners.is_empty() { Err(StartError::NoListener) } else { Ok(listeners) }
-}
-
-fn local_addresses(listeners: &[std::net::TcpListener]) -> Result<Vec<SocketAddr>, StartError> {
-    let address = |listener: &std::net::TcpListener| listener.local_addr();
-    listeners.iter().map(address).collect::<Result<_, _>>().map_err(StartError::Runtime)
-}
-
-fn bind_admin(address: SocketAddr) -> Result<(std::net::TcpListener, SocketAddr), StartError> {
-    let failed = |source| StartError::Listen { address, source };
-    let listener = net::listen(address).map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
-}
-
-/// Lowers `connections.max` to what the limit of open files allows: two descriptors a connection.
-/// Refusing the client beyond it is better than failing to reach a backend for it.
-fn within_file_limit(connections: Connections) -> Connections {
-    let Some(limit) = net::raise_file_limit() else { return connections };
-    let room = limit.saturating_sub(OTHER_FILES) / 2;
-    let room = usize::try_from(room).unwrap_or(usize::MAX);
-    let max = connections.max.min(NonZeroUsize::new(room).unwrap_or(NonZeroUsize::MIN));
-    if max < connections.max {
-        let wanted = connections.max;
-        warn!(%wanted, %max, open_files = limit, "connections.max is lowered to what the limit of open files allows");
-    }
-    Connections { max, ..connections }
-}
-
 /// A proxy with a control thread of its own; for `demo` and tests. Dropping it ends it at once.
 #[derive(Debug)]
 pub struct Running {
@@ -275,6 +273,8 @@ pub struct Running {
     pub drain: Drain,
     /// What the proxy knows of its backends.
     pub reader: Reader,
+    /// Asks the proxy.
+    pub commands: Commands,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -292,7 +292,8 @@ pub fn spawn(config: Config) -> Result<Running, StartError> {
         let bound = runtime.and_then(|runtime| Ok((build(&config)?, runtime)));
         match bound {
             Ok((bound, runtime)) => {
-                let parts = (bound.addresses.clone(), bound.admin, bound.drain(), bound.reader());
+                let (addresses, reader) = (bound.addresses.clone(), bound.reader());
+                let parts = (addresses, bound.admin, bound.drain(), reader, bound.commands());
                 let _ = sender.send(Ok(parts));
                 if let Err(error) = runtime.block_on(bound.serve()) {
                     warn!(%error, "the proxy ended");
@@ -311,8 +312,8 @@ pub fn spawn(config: Config) -> Result<Running, StartError> {
     let parts = receiver
         .recv()
         .unwrap_or_else(|_| Err(StartError::Runtime(io::Error::other("the thread ended early"))));
-    let (addresses, admin, drain, reader) = parts?;
-    Ok(Running { addresses, admin, drain, reader, thread: Some(thread) })
+    let (addresses, admin, drain, reader, commands) = parts?;
+    Ok(Running { addresses, admin, drain, reader, commands, thread: Some(thread) })
 }
 
 impl Drop for Running {

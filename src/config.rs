@@ -98,7 +98,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// This node's failure domain.
     pub zone: Option<Zone>,
-    /// The apiservers: at least one, with unique names and addresses.
+    /// The apiservers, with unique names and addresses: at least one, unless some can be discovered
+    /// without.
     pub backends: Vec<BackendSpec>,
     /// How to choose among them.
     pub balance: Policy,
@@ -110,6 +111,8 @@ pub struct Config {
     pub connections: Connections,
     /// Moving connections to a backend that is ready again.
     pub rebalance: Rebalance,
+    /// Where further apiservers are found.
+    pub discovery: Discovery,
     /// Metrics, probes and status.
     pub admin: Admin,
     /// Data threads, 1 to 64.
@@ -223,6 +226,17 @@ pub struct Rebalance {
     pub window: Duration,
     /// How long a connection must have carried nothing, 50 ms to 1 min.
     pub quiet_for: Duration,
+}
+
+/// `discovery`: where apiservers are found besides `backends`. What is found is added to these.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discovery {
+    /// The kubeconfig whose user may watch the EndpointSlices of `default/kubernetes`.
+    pub kubeconfig: Option<PathBuf>,
+    /// A file of addresses that somebody else keeps up to date.
+    pub file: Option<PathBuf>,
+    /// Where what was found is kept for the next start.
+    pub cache_file: Option<PathBuf>,
 }
 
 /// `admin`: the read-only HTTP endpoint.

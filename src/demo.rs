@@ -7,7 +7,7 @@ mod client;
 mod content;
 mod dialer;
 
-pub use apiserver::{ApiServer, Counters};
+pub use apiserver::{ApiServer, Counters, Telling};
 pub use authority::{Authority, Issue, Issued, SERVER_NAMES};
 pub use client::{Load, LoadOptions, LoadStats};
 pub use content::{Blob, Sha256};

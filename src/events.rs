@@ -42,22 +42,10 @@ pub struct Stamped {
     pub times: u64,
 }
 
-/// The configuration in force, as far as events tell.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InForce {
-    /// 1 at start; grows with every change that was applied.
-    pub generation: u64,
-    /// When it was applied.
-    pub since: SystemTime,
-    /// When a newer one was refused, and why; `None` once one is applied.
-    pub refused: Option<(SystemTime, String)>,
-}
-
 #[derive(Debug)]
 struct Kept {
     events: VecDeque<(Instant, Stamped)>,
     failovers: VecDeque<Stamped>,
-    in_force: InForce,
     latest: u64,
 }
 
@@ -70,7 +58,6 @@ impl Default for Events {
         Self(Rc::new(RefCell::new(Kept {
             events: VecDeque::new(),
             failovers: VecDeque::new(),
-            in_force: InForce { generation: 1, since: SystemTime::now(), refused: None },
             latest: 0,
         })))
     }
@@ -95,15 +82,6 @@ impl Events {
             left_out = known.times - 1;
         }
         event.log(left_out);
-        match &event {
-            Event::Reload(Reload::Applied { generation, .. }) => {
-                kept.in_force = InForce { generation: *generation, since: at, refused: None };
-            }
-            Event::Reload(Reload::Refused { faults }) => {
-                kept.in_force.refused = Some((at, faults.clone()));
-            }
-            _ => {}
-        }
         let stamped = Stamped { number, at, event, times: 1 };
         if matches!(stamped.event, Event::Failover { .. }) {
             push(&mut kept.failovers, stamped.clone(), FAILOVERS_KEPT);
@@ -127,11 +105,6 @@ impl Events {
     pub fn latest(&self) -> u64 {
         self.0.borrow().latest
     }
-
-    /// The configuration in force.
-    pub fn in_force(&self) -> InForce {
-        self.0.borrow().in_force.clone()
-    }
 }
 
 fn push<T>(queue: &mut VecDeque<T>, item: T, most: usize) {
@@ -141,13 +114,15 @@ fn push<T>(queue: &mut VecDeque<T>, item: T, most: usize) {
     queue.push_back(item);
 }
 
-/// Records what the data threads do by themselves, until the future is dropped.
-pub async fn watch(snapshot: Reader, events: Events, rules: Rules) {
+/// Records what the data threads do by themselves, until the future is dropped. A reload can change the
+/// rules that they go by.
+pub async fn watch(snapshot: Reader, events: Events, rules: tokio::sync::watch::Receiver<Rules>) {
     let mut changed = snapshot.subscribe();
-    let mut episodes = Episodes::new(rules);
+    let mut episodes = Episodes::new(*rules.borrow());
     loop {
         let now = Instant::now();
         let current = snapshot.load().clone();
+        episodes.follow(*rules.borrow());
         for event in episodes.step(&current, now.into_std()) {
             events.record(event);
         }

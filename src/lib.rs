@@ -5,7 +5,7 @@
 //! ```text
 //! main -> cli -> app -> proxy      accepts, connects, relays, closes: the data threads
 //!                    -> health     probes and judges: the control thread
-//!                    -> discovery  resolves names:     the control thread
+//!                    -> discovery  finds backends:     the control thread
 //!                    -> admin      metrics and status: the control thread
 //!                    -> events     what happened, why: the control thread
 //! ```
@@ -21,7 +21,8 @@
 //! in as arguments.
 //!
 //! Imports point down: `cli -> app -> components -> {config, model} -> leaves` ([`drain`],
-//! [`metrics`], [`net`], [`signal`], [`throttle`], [`tls`]), with `proxy -> {balance, rebalance}` sideways.
+//! [`metrics`], [`net`], [`signal`], [`throttle`], [`tls`], [`watch`]), with `proxy -> {balance, rebalance}`
+//! sideways.
 //! `tests/layering.rs` holds the table and fails when it is broken.
 
 pub mod admin;
@@ -42,3 +43,4 @@ pub mod rebalance;
 pub mod signal;
 pub mod throttle;
 pub mod tls;
+pub mod watch;

@@ -1,5 +1,7 @@
 //! The metrics registry: what is counted directly, what is copied in at each scrape, and the text.
 
+mod series;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,6 +13,8 @@ use metrics::{
 use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
+
+pub use series::Series;
 
 /// Bounds of the histograms of connect and probe times, in seconds: from a fast local network to
 /// the longest timeouts in use.
@@ -114,7 +118,7 @@ impl Metrics {
         }
     }
 
-    /// Sets a counter that is kept elsewhere.
+    /// Sets a counter, which never goes back.
     pub fn total(&self, name: &'static str, labels: &[(&'static str, &str)], value: u64) {
         self.counter(name, labels).absolute(value);
     }
@@ -134,10 +138,16 @@ impl Metrics {
         self.histogram(name, backend).record(time.as_secs_f64());
     }
 
-    /// The text of all metrics, with the process's own brought up to date.
-    pub fn render(&self) -> String {
+    /// The text of all metrics, with the process's own brought up to date, and without the series of
+    /// backends that are not known any more. The registry keeps those for the case that they return.
+    pub fn render(&self, is_known: impl Fn(&str) -> bool) -> String {
         metrics::with_local_recorder(&*self.recorder, || self.process.collect());
-        self.handle.render()
+        let is_wanted = |line: &&str| match label(line, "backend") {
+            Some(backend) => is_known(&backend),
+            None => true,
+        };
+        let text = self.handle.render();
+        text.lines().filter(is_wanted).flat_map(|line| [line, "\n"]).collect()
     }
 
     /// Folds histogram samples into their buckets, so that they do not pile up between scrapes. To
@@ -234,10 +244,68 @@ pub const CATALOGUE: &[(&str, Kind, &str)] = &[
         "Clients closed because no backend could be reached.",
     ),
     ("apiproxy_accept_errors_total", Kind::Counter, "Accepts that failed for want of resources."),
-    ("apiproxy_endpoints", Kind::Gauge, "Backends known, by source."),
+    (
+        "apiproxy_config_reloads_total",
+        Kind::Counter,
+        "Times that the configuration was read again, by result: applied, unchanged, refused.",
+    ),
+    (
+        "apiproxy_config_needs_restart",
+        Kind::Gauge,
+        "1 while the file says something that only a restart can bring about.",
+    ),
+    ("apiproxy_endpoints", Kind::Gauge, "Backends that each source names."),
+    (
+        "apiproxy_endpoints_age_seconds",
+        Kind::Gauge,
+        "Time since a source last confirmed what it names.",
+    ),
 ];
+
+/// The value of a label in a line of Prometheus text.
+fn label(line: &str, name: &str) -> Option<String> {
+    if line.starts_with('#') {
+        return None;
+    }
+    let start = format!("{name}=\"");
+    let rest = &line[line.find(&start)? + start.len()..];
+    let mut value = String::new();
+    let mut characters = rest.chars();
+    loop {
+        match characters.next()? {
+            '"' => return Some(value),
+            '\\' => value.push(characters.next()?),
+            other => value.push(other),
+        }
+    }
+}
 
 fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
     let labels = labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned()));
     Key::from_parts(name, labels.collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_of_unknown_backends_are_left_out() {
+        let metrics = Metrics::new().unwrap();
+        for backend in ["cp1", "cp\\2"] {
+            let labels = [("backend", backend), ("result", "ready")];
+            metrics.increment("apiproxy_probes_total", &labels);
+            metrics.observe("apiproxy_probe_seconds", backend, Duration::from_millis(1));
+        }
+        let all = metrics.render(|_| true);
+        assert!(
+            all.contains("apiproxy_probes_total{backend=\"cp1\",result=\"ready\"} 1\n"),
+            "{all}"
+        );
+        let some = metrics.render(|name| name == "cp\\2");
+        assert!(!some.contains("cp1"), "{some}");
+        let left = |line: &&str| line.contains("cp\\\\2") && line.contains("_count");
+        assert_eq!(some.lines().filter(left).count(), 1, "{some}");
+        assert!(some.contains("# TYPE apiproxy_probe_seconds histogram"), "{some}");
+    }
 }

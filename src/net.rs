@@ -4,6 +4,7 @@ mod tcp_info;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -110,7 +111,7 @@ pub async fn connect_any(
 ///
 /// # Errors
 /// The kernel refuses.
-pub fn tune_accepted(listener: &std::net::TcpListener, keepalive: Duration) -> io::Result<()> {
+pub fn tune_accepted(listener: &impl AsFd, keepalive: Duration) -> io::Result<()> {
     SockRef::from(listener).set_tcp_nodelay(true)?;
     keep_alive(&SockRef::from(listener), keepalive)
 }

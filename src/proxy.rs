@@ -9,6 +9,7 @@ pub mod fuzzing;
 mod listener;
 mod permits;
 mod relay;
+mod settings;
 mod sweep;
 mod table;
 mod worker;
@@ -17,12 +18,12 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
 
-use crate::config::{Connect, Connections, Rebalance};
 use crate::drain::Phases;
 use crate::metrics::DataPath;
 use crate::model::{Hints, Reader};
 
 pub use permits::{Permit, Permits};
+pub use settings::{Live, Settings};
 pub use worker::{WorkerError, WorkerHandle};
 
 use relay::PipeMemory;
@@ -33,12 +34,8 @@ use worker::{Mailbox, Shared};
 pub struct Parts {
     /// Bound listeners.
     pub listeners: Vec<TcpListener>,
-    /// How to reach a backend.
-    pub connect: Connect,
-    /// Limits and timers.
-    pub connections: Connections,
-    /// Moving connections to a backend that is ready again.
-    pub rebalance: Rebalance,
+    /// What a reload can change.
+    pub live: Live,
     /// Data threads.
     pub threads: usize,
     /// The current snapshot.
@@ -58,12 +55,9 @@ pub struct Parts {
 /// A thread or its runtime cannot be made.
 pub fn start(parts: Parts) -> Result<Vec<WorkerHandle>, WorkerError> {
     let shared = Arc::new(Shared {
-        connect: parts.connect,
-        connections: parts.connections,
-        rebalance: parts.rebalance,
+        live: parts.live,
         snapshot: parts.snapshot,
         hints: parts.hints,
-        permits: Permits::new(parts.connections.max.get()),
         pipes: PipeMemory::default(),
         metrics: parts.metrics,
     });

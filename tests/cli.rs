@@ -317,3 +317,21 @@ fn a_reader_that_goes_away_is_no_error_and_a_full_disk_is_one() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("cannot write to standard output: No space left"), "{text}");
 }
+
+#[test]
+fn the_manifest_of_the_rights_grants_no_more_than_to_watch() {
+    let outcome = apiproxy(&["manifest", "rbac", "--namespace", "infra"]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""), "{outcome:?}");
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&outcome.stdout).unwrap();
+    let kinds: Vec<_> = documents.iter().map(|d| d["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["ServiceAccount", "Role", "RoleBinding"]);
+    assert_eq!(documents[0]["metadata"]["namespace"], "infra");
+    assert_eq!(documents[1]["metadata"]["namespace"], "default");
+    let rules = documents[1]["rules"].as_array().unwrap();
+    assert_eq!(rules.len(), 1);
+    assert_eq!(rules[0]["resources"], serde_json::json!(["endpointslices"]));
+    assert_eq!(rules[0]["verbs"], serde_json::json!(["get", "list", "watch"]));
+    assert_eq!(documents[2]["subjects"][0]["namespace"], "infra");
+    assert_eq!(documents[2]["roleRef"]["name"], documents[1]["metadata"]["name"]);
+    assert_eq!(apiproxy(&["manifest", "rbac", "--namespace", "a b"]).code, Some(2));
+}

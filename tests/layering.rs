@@ -22,13 +22,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "net",
             "proxy",
             "tls",
+            "watch",
         ],
     ),
     // Throw-away servers and clients: they know nothing of the proxy.
     ("demo", &[]),
     // It shows the data threads' signs of life.
     ("admin", &["drain", "events", "metrics", "model", "proxy", "throttle"]),
-    ("discovery", &["config", "events", "model"]),
+    ("discovery", &["config", "events", "model", "net", "tls", "watch"]),
     ("health", &["config", "events", "metrics", "model", "net", "tls"]),
     // What the data threads do by themselves is told from the same shares that they go by.
     ("events", &["model", "rebalance"]),
@@ -43,6 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("signal", &[]),
     ("throttle", &[]),
     ("tls", &[]),
+    ("watch", &[]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

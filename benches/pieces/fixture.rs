@@ -14,7 +14,8 @@ use apiproxy::metrics::Metrics;
 use apiproxy::model::{
     Backend, BackendName, Condition, Entry, Hint, Hints, Policy, Snapshot, State, Writer, store,
 };
-use apiproxy::{net, proxy};
+use apiproxy::net;
+use apiproxy::proxy::{self, Live, Settings};
 use tokio::sync::mpsc;
 
 /// The header of a request: a record of 8 bytes.
@@ -77,19 +78,21 @@ impl Plane {
         let seconds = Duration::from_secs;
         proxy::start(proxy::Parts {
             listeners: vec![listener],
-            connect: Connect { timeout: seconds(1), hedge_after: Duration::from_millis(200) },
-            connections: Connections {
-                max: NonZeroUsize::new(1000).unwrap(),
-                keepalive: seconds(15),
-                user_timeout: seconds(5),
-                drain_timeout: seconds(60),
-            },
-            rebalance: Rebalance {
-                enabled: true,
-                after: seconds(30),
-                window: seconds(300),
-                quiet_for: seconds(2),
-            },
+            live: Live::new(Settings {
+                connect: Connect { timeout: seconds(1), hedge_after: Duration::from_millis(200) },
+                connections: Connections {
+                    max: NonZeroUsize::new(1000).unwrap(),
+                    keepalive: seconds(15),
+                    user_timeout: seconds(5),
+                    drain_timeout: seconds(60),
+                },
+                rebalance: Rebalance {
+                    enabled: true,
+                    after: seconds(30),
+                    window: seconds(300),
+                    quiet_for: seconds(2),
+                },
+            }),
             threads: 1,
             snapshot,
             hints,

@@ -10,7 +10,9 @@ fuzz_target!(|text: &str| {
     let overrides = Overrides { insecure_skip_verify: true, ..Overrides::default() };
     match config::parse("fuzz.yaml", text, Path::new("/nowhere"), &overrides) {
         Ok(config) => {
-            assert!(!config.backends.is_empty());
+            let found = &config.discovery;
+            let others = found.file.is_some() || found.cache_file.is_some();
+            assert!(others || !config.backends.is_empty());
             assert!(config.health_check.fast_interval <= config.health_check.interval);
             assert!(config.connect.hedge_after <= config.connect.timeout);
         }

@@ -36,20 +36,6 @@ pub struct EventStatus {
     pub times: u64,
 }
 
-/// The configuration in force.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ConfigurationStatus {
-    /// 1 at start; grows with every reload that was applied.
-    pub generation: u64,
-    /// Since when it is in force, RFC 3339 in UTC.
-    pub since: String,
-    /// When a newer one was refused, RFC 3339 in UTC; none once one was applied.
-    pub refused_at: Option<String>,
-    /// Why it was refused.
-    pub refused_because: Option<String>,
-}
-
 impl History {
     /// All events that are kept.
     pub fn new(events: &Events) -> Self {
@@ -69,19 +55,6 @@ impl EventStatus {
             code: event.code().map(str::to_owned),
             message: event.message(),
             times: *times,
-        }
-    }
-}
-
-impl ConfigurationStatus {
-    pub(super) fn new(events: &Events) -> Self {
-        let in_force = events.in_force();
-        let (refused_at, refused_because) = in_force.refused.unzip();
-        Self {
-            generation: in_force.generation,
-            since: seconds(in_force.since),
-            refused_at: refused_at.map(seconds),
-            refused_because,
         }
     }
 }

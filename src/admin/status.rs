@@ -1,22 +1,21 @@
 //! The status document: what `/status` answers and `apiproxy status` shows.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::history::{self, ConfigurationStatus, EventStatus};
+use super::history::{self, EventStatus};
 use crate::events::Events;
 use crate::model::{
-    CloseReason, ConnectOutcome, Direction, Entry, Policy, Reason, Snapshot, State,
+    CloseReason, ConnectOutcome, Direction, Entry, InForce, Policy, Reason, Snapshot, SourceState,
+    State,
 };
 
 /// What does not change while the process runs.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// Where clients are accepted.
-    pub listen: Vec<SocketAddr>,
     /// When the process began to serve.
     pub started: Instant,
 }
@@ -44,12 +43,11 @@ pub struct Status {
     /// Has the process been told to end?
     pub draining: bool,
     /// The configuration in force.
+    pub config: ConfigStatus,
+    /// Where backends come from.
     #[serde(default)]
-    pub configuration: ConfigurationStatus,
-    /// Where backends come from, and how many from each: `apiproxy_endpoints`.
-    #[serde(default)]
-    pub sources: BTreeMap<String, usize>,
-    /// The backends, in the order of the configuration.
+    pub sources: Vec<SourceStatus>,
+    /// The backends, in the order of the configuration; last those that are on their way out.
     pub backends: Vec<BackendStatus>,
     /// The last eight failovers, the oldest first.
     #[serde(default)]
@@ -57,6 +55,53 @@ pub struct Status {
     /// The number of the latest event: `/events` has news when it has grown.
     #[serde(default)]
     pub latest_event: u64,
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigStatus {
+    /// 1 at start; grows with every change that is put in force.
+    pub generation: u64,
+    /// When it was put in force, RFC 3339 in UTC.
+    pub loaded_at: String,
+    /// The file it was read from, if one was.
+    pub file: Option<PathBuf>,
+    /// What is wrong with what was read last, one line a fault; empty when it is in force.
+    pub refusal: Vec<String>,
+    /// What the file says and only a restart can bring about.
+    pub needs_restart: Vec<String>,
+}
+
+/// A place where backends come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// `static`, `kubernetes`, `file` or `cache`.
+    pub source: String,
+    /// The servers it names now.
+    pub servers: usize,
+    /// Seconds since it last confirmed that; absent for `static`, and before the first answer.
+    pub age_seconds: Option<u64>,
+    /// Why its last answer was not taken, or there was none.
+    pub problem: Option<String>,
+}
+
+impl SourceStatus {
+    /// Describes the state of a source.
+    pub fn new(state: &SourceState) -> Self {
+        Self {
+            source: state.source.to_owned(),
+            servers: state.servers,
+            age_seconds: age(state).map(|age| age.as_secs()),
+            problem: state.problem.clone(),
+        }
+    }
+}
+
+/// The time since a source last confirmed what it says.
+pub(super) fn age(state: &SourceState) -> Option<Duration> {
+    Some(SystemTime::now().duration_since(state.confirmed?).unwrap_or_default())
 }
 
 /// One backend.
@@ -113,24 +158,41 @@ pub struct ReasonStatus {
 
 impl Status {
     /// Describes a snapshot.
-    pub fn new(identity: &Identity, snapshot: &Snapshot, draining: bool, events: &Events) -> Self {
+    pub fn new(
+        identity: &Identity,
+        snapshot: &Snapshot,
+        in_force: &InForce,
+        sources: Vec<SourceStatus>,
+        draining: bool,
+        events: &Events,
+    ) -> Self {
         let now = Instant::now();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_seconds: now.saturating_duration_since(identity.started).as_secs(),
-            listen: identity.listen.clone(),
+            listen: in_force.listen.clone(),
             zone: snapshot.zone.as_deref().map(str::to_owned),
             balance: snapshot.policy,
             generation: snapshot.generation,
             usable: snapshot.usable(),
             draining,
-            configuration: ConfigurationStatus::new(events),
-            sources: BTreeMap::from([("static".to_owned(), snapshot.entries.len())]),
+            config: config(in_force),
+            sources,
             backends: snapshot.entries.iter().map(|entry| backend(entry, now)).collect(),
             failovers: events.failovers().iter().map(EventStatus::new).collect(),
             latest_event: events.latest(),
         }
+    }
+}
+
+fn config(in_force: &InForce) -> ConfigStatus {
+    ConfigStatus {
+        generation: in_force.generation,
+        loaded_at: history::seconds(in_force.loaded_at),
+        file: in_force.file.clone(),
+        refusal: in_force.refusal.clone(),
+        needs_restart: in_force.needs_restart.clone(),
     }
 }
 

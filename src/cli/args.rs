@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::CliError;
-use crate::config::{self, Config, LogFormat, LogLevel, Overrides};
+use crate::app::Source;
+use crate::config::{Config, LogFormat, LogLevel, Overrides};
 
 /// Read when neither `--config` nor `--backend` is given.
 pub(super) const DEFAULT_CONFIG: &str = "/etc/apiproxy/config.yaml";
@@ -65,6 +66,11 @@ fn format(text: &str) -> Result<LogFormat, String> {
 impl ProxyArgs {
     /// Reads the file, lays the flags over it and validates the whole.
     pub(super) fn load(&self) -> Result<Config, CliError> {
+        Ok(self.source()?.load()?)
+    }
+
+    /// Where the configuration comes from.
+    pub(super) fn source(&self) -> Result<Source, CliError> {
         let fall_back = Path::new(DEFAULT_CONFIG);
         let file = match &self.config {
             Some(file) => Some(file.as_path()),
@@ -78,7 +84,7 @@ impl ProxyArgs {
                  without a cluster"
             )));
         }
-        Ok(config::load(file, &self.overrides())?)
+        Ok(Source::new(file.map(ToOwned::to_owned), self.overrides()))
     }
 
     fn overrides(&self) -> Overrides {

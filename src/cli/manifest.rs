@@ -10,12 +10,24 @@ use super::{CliError, output};
 use crate::model::BackendAddress;
 
 const STATIC_POD: &str = include_str!("../../packaging/static-pod.yaml");
+const RBAC: &str = include_str!("../../packaging/rbac.yaml");
 
 /// The manifests.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Args {
     /// A static pod, for /etc/kubernetes/manifests of every worker.
     StaticPod(StaticPod),
+    /// Who may watch the EndpointSlices, for `discovery.kubernetes`, and how to make its kubeconfig.
+    Rbac(Rbac),
+}
+
+/// Flags of `manifest rbac`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: apiproxy manifest rbac | kubectl apply -f -")]
+pub(super) struct Rbac {
+    /// The namespace of the ServiceAccount.
+    #[arg(long, default_value = "kube-system")]
+    namespace: String,
 }
 
 /// Flags of `manifest static-pod`.
@@ -51,6 +63,7 @@ pub(super) struct StaticPod {
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     match args {
         Args::StaticPod(args) => output::emit(&static_pod(args)?),
+        Args::Rbac(args) => output::emit(&rbac(args)?),
     }
 }
 
@@ -59,35 +72,40 @@ fn static_pod(args: &StaticPod) -> Result<String, CliError> {
     let config_folder = folder("--config", &config)?;
     let ca_folder = folder("--ca-file", &args.ca_file)?;
     for (flag, name) in [("--name", &args.name), ("--namespace", &args.namespace)] {
-        if !is_label(name) {
-            return Err(CliError::Usage(format!(
-                "{flag}: a name in Kubernetes is 1 to 63 lower-case letters, digits and inner hyphens"
-            )));
-        }
+        check_label(flag, name)?;
     }
     let distinct: HashSet<_> = args.backends.iter().collect();
     if distinct.len() < args.backends.len() {
         return Err(CliError::Usage("--backend: the same address is given twice".to_owned()));
     }
+    render(
+        STATIC_POD,
+        context! {
+            name => args.name.clone(),
+            namespace => args.namespace.clone(),
+            image => args.image.clone(),
+            version => env!("CARGO_PKG_VERSION"),
+            config => config.display().to_string(),
+            config_folder => config_folder.display().to_string(),
+            ca_folder => ca_folder.display().to_string(),
+            ca_file => args.ca_file.display().to_string(),
+            backends => args.backends.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        },
+    )
+}
+
+fn rbac(args: &Rbac) -> Result<String, CliError> {
+    check_label("--namespace", &args.namespace)?;
+    render(RBAC, context! { namespace => args.namespace.clone() })
+}
+
+fn render(template: &str, values: minijinja::Value) -> Result<String, CliError> {
     let mut templates = Environment::new();
     templates.set_undefined_behavior(UndefinedBehavior::Strict);
     // Values are quoted as JSON, which is YAML: no value can break out of its place.
     templates.add_filter("quote", |text: String| serde_json::Value::String(text).to_string());
     templates
-        .render_str(
-            STATIC_POD,
-            context! {
-                name => args.name.clone(),
-                namespace => args.namespace.clone(),
-                image => args.image.clone(),
-                version => env!("CARGO_PKG_VERSION"),
-                config => config.display().to_string(),
-                config_folder => config_folder.display().to_string(),
-                ca_folder => ca_folder.display().to_string(),
-                ca_file => args.ca_file.display().to_string(),
-                backends => args.backends.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            },
-        )
+        .render_str(template, values)
         .map(|manifest| manifest + "\n")
         .map_err(|error| CliError::Failed(format!("cannot render the manifest: {error}")))
 }
@@ -110,6 +128,15 @@ fn folder<'a>(flag: &str, file: &'a Path) -> Result<&'a Path, CliError> {
             file.display()
         ))),
     }
+}
+
+fn check_label(flag: &str, name: &str) -> Result<(), CliError> {
+    if is_label(name) {
+        return Ok(());
+    }
+    Err(CliError::Usage(format!(
+        "{flag}: a name in Kubernetes is 1 to 63 lower-case letters, digits and inner hyphens"
+    )))
 }
 
 /// RFC 1123 label.

@@ -5,15 +5,15 @@ use tracing::info;
 
 use super::args::ProxyArgs;
 use super::{CliError, logging, runtime};
-use crate::app;
+use crate::app::{self, Commands, Source};
 use crate::config::Config;
-use crate::signal::Terminations;
+use crate::signal::{Hangups, Terminations};
 
 /// Flags of `run`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 SIGTERM and Ctrl-C stop taking clients and let open connections end for connections.drainTimeout;
-a second one ends at once.
+a second one ends at once. The configuration file is read again when it changes, and at SIGHUP.
 
 Examples:
   apiproxy run --config /etc/apiproxy/config.yaml
@@ -24,28 +24,35 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    let config = args.proxy.load()?;
-    let _log = logging::start(config.log);
+    let source = args.proxy.source()?;
+    let config = source.load()?;
+    let (_log, set_level) = logging::start(config.log);
+    let source = source.with_log(set_level);
     let runtime = runtime()?;
-    let result = runtime.block_on(serve(&config));
+    let result = runtime.block_on(serve(&config, source));
     // A look-up that hangs in the resolver must not hold up the end.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(config: &Config) -> Result<(), CliError> {
-    let mut terminations = Terminations::new()
-        .map_err(|error| CliError::Failed(format!("cannot handle signals: {error}")))?;
-    let bound = app::build(config)?;
+async fn serve(config: &Config, source: Source) -> Result<(), CliError> {
+    let failed = |error| CliError::Failed(format!("cannot handle signals: {error}"));
+    let mut terminations = Terminations::new().map_err(failed)?;
+    let hangups = Hangups::new().map_err(failed)?;
+    let mut bound = app::build(config)?;
+    bound.follow(source);
     let drain = bound.drain();
-    let drain_timeout = config.connections.drain_timeout;
+    let drain_timeout = bound.drain_timeout();
+    let reloads = reload_at(hangups, bound.commands());
+    tokio::pin!(reloads);
     let serve = bound.serve();
     tokio::pin!(serve);
     tokio::select! {
         ended = &mut serve => return Ok(ended?),
+        () = &mut reloads => {}
         signal = terminations.next() => {
             info!(signal, "told to end; a second signal ends at once");
-            drain.start(Instant::now() + drain_timeout);
+            drain.start(Instant::now() + drain_timeout());
         }
     }
     tokio::select! {
@@ -56,4 +63,13 @@ async fn serve(config: &Config) -> Result<(), CliError> {
         }
     }
     Ok(serve.await?)
+}
+
+/// Reloads at every SIGHUP, also when the terminal goes away. The proxy logs what becomes of it.
+async fn reload_at(mut hangups: Hangups, commands: Commands) {
+    loop {
+        hangups.next().await;
+        info!("SIGHUP: the configuration is read again");
+        let _told = commands.reload().await;
+    }
 }

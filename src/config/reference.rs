@@ -39,7 +39,12 @@ const KEYS: &[KeyDoc] = &[
         "1 to 253 visible ASCII characters, no quotes",
         "Failure domain of this node; backends of the same zone are preferred",
     ),
-    key("backends", "", "list of 1 to 64", "The apiservers; required here or as `--backend`"),
+    key(
+        "backends",
+        "",
+        "list of 1 to 64",
+        "The apiservers; required here or as `--backend`, unless `discovery` has a file or cacheFile",
+    ),
     key(
         "backends[].address",
         "",
@@ -135,6 +140,24 @@ const KEYS: &[KeyDoc] = &[
         "2s",
         "50ms to 1m",
         "How long a connection must have carried nothing to be moved",
+    ),
+    key(
+        "discovery.kubernetes.kubeconfig",
+        "",
+        "kubeconfig file",
+        "Watches the EndpointSlices of `default/kubernetes` as this user, through the backends; what is found is added to `backends`",
+    ),
+    key(
+        "discovery.file",
+        "",
+        "file of addresses",
+        "One HOST:PORT a line, or a YAML list of backends; read again when it changes and added to `backends`",
+    ),
+    key(
+        "discovery.cacheFile",
+        "",
+        "file that only apiproxy writes",
+        "Keeps what was found, for a start when none of `backends` is reached",
     ),
     key(
         "admin.listen",

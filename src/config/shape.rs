@@ -27,6 +27,7 @@ pub(super) struct Proxy {
     pub(super) connect: Option<Connect>,
     pub(super) connections: Option<Connections>,
     pub(super) rebalance: Option<Rebalance>,
+    pub(super) discovery: Option<Discovery>,
     pub(super) admin: Option<Admin>,
     pub(super) threads: Option<i128>,
     pub(super) log: Option<Log>,
@@ -87,6 +88,20 @@ pub(super) struct Rebalance {
     pub(super) after: Option<Duration>,
     pub(super) window: Option<Duration>,
     pub(super) quiet_for: Option<Duration>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Discovery {
+    pub(super) kubernetes: Option<Kubernetes>,
+    pub(super) file: Option<PathBuf>,
+    pub(super) cache_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Kubernetes {
+    pub(super) kubeconfig: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,6 +1,7 @@
 //! From the keys as written to a [`Config`] that cannot be wrong.
 
 mod addresses;
+mod discovery;
 mod tls;
 
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -37,7 +38,9 @@ pub(super) struct Surroundings<'a> {
 pub(super) fn config(raw: shape::Proxy, around: Surroundings<'_>, faults: &mut Faults) -> Config {
     let mut check = Check { around, faults };
     let listen = check.listen(raw.listen);
-    let backends = check.backends(raw.backends);
+    let discovery = check.discovery(raw.discovery.unwrap_or_default());
+    let finds = discovery.file.is_some() || discovery.cache_file.is_some();
+    let backends = check.backends(raw.backends, finds);
     let admin = check.admin(raw.admin.unwrap_or_default());
     check.no_conflicts(&listen, admin.listen);
     check.no_loops(&listen, admin.listen, &backends);
@@ -51,6 +54,7 @@ pub(super) fn config(raw: shape::Proxy, around: Surroundings<'_>, faults: &mut F
         connect: check.connect(&raw.connect.unwrap_or_default()),
         connections: check.connections(&raw.connections.unwrap_or_default()),
         rebalance: check.rebalance(&raw.rebalance.unwrap_or_default()),
+        discovery,
         admin,
         threads: NonZeroUsize::new(check.number("threads", raw.threads, 1, 1..=64))
             .unwrap_or(NonZeroUsize::MIN),

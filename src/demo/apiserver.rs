@@ -4,6 +4,7 @@ mod port;
 mod process;
 mod routes;
 mod shared;
+mod slices;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use self::port::Port;
 use self::process::{Message, Order, Process};
 pub use self::shared::Counters;
 use self::shared::Shared;
+pub use self::slices::Telling;
 use super::Issued;
 
 /// A TLS server that answers as a kube-apiserver does, over HTTP/2 and HTTP/1.1, and fails on
@@ -135,6 +137,16 @@ impl ApiServer {
     /// What `/readyz` answers: 401 and 403 are those of an apiserver without anonymous access.
     pub fn status(&self, status: StatusCode) {
         self.shared.behave(|behaviour| behaviour.readyz = status);
+    }
+
+    /// Says from now on that these are the endpoints of `default/kubernetes`, and tells those who
+    /// watch them so.
+    pub fn endpoints(&self, addresses: &[SocketAddr], telling: Telling) {
+        self.shared.slices.send_modify(|said| {
+            said.addresses = addresses.to_vec();
+            said.revision += 1;
+            said.telling = telling;
+        });
     }
 
     /// Answers each request that comes from now on `delay` late.

@@ -65,6 +65,11 @@ impl Episodes {
         Self { rules, tracks: Vec::new(), rebalance: None, planned_for: None }
     }
 
+    /// Goes by these rules from now on.
+    pub fn follow(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
     /// Looks at the counters; returns what is new.
     pub fn step(&mut self, snapshot: &Snapshot, now: Instant) -> Vec<Event> {
         let mut news = Vec::new();

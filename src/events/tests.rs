@@ -69,17 +69,6 @@ async fn a_flood_does_not_push_failovers_out() {
     assert_eq!(failovers, [failover]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn reloads_tell_which_configuration_is_in_force() {
-    let events = Events::default();
-    assert_eq!(events.in_force().generation, 1);
-    events.record(Event::Reload(Reload::Refused { faults: "line 3".to_owned() }));
-    let refused = events.in_force();
-    assert_eq!((refused.generation, refused.refused.unwrap().1.as_str()), (1, "line 3"));
-    events.record(Event::Reload(Reload::Applied { generation: 2, changes: "cp4".to_owned() }));
-    assert_eq!((events.in_force().generation, events.in_force().refused), (2, None));
-}
-
 #[test]
 fn every_event_says_what_happened_and_why() {
     let reason = || Reason::new("status500", "answers 500");

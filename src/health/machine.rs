@@ -118,6 +118,8 @@ pub struct Machine {
     doubted: Option<Instant>,
     /// When connections of the backend were last reset in a mass.
     last_reset: Option<Instant>,
+    /// It was added while others served: its first `ready` counts as a recovery.
+    newcomer: bool,
 }
 
 impl Machine {
@@ -130,6 +132,27 @@ impl Machine {
             newest: None,
             doubted: None,
             last_reset: None,
+            newcomer: false,
+        }
+    }
+
+    /// The same for one that was added while the proxy runs: every node's least loaded backend, which
+    /// gets its share gradually and then connections of the others.
+    #[must_use]
+    pub fn newcomer(mut self) -> Self {
+        self.newcomer = true;
+        self
+    }
+
+    /// Goes by other rules from now on; the state stays.
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
+    /// It has been out of use and is wanted again: with few connections, as after a recovery.
+    pub fn note_return(&mut self, now: Instant) {
+        if self.condition.state == State::Ready {
+            self.condition.recovered_at = Some(now);
         }
     }
 
@@ -226,7 +249,8 @@ impl Machine {
         self.condition.failing_since = None;
         self.condition.reset_from = None;
         if next == State::Ready {
-            self.condition.recovered_at = (previous != State::Unknown).then_some(now);
+            let recovered = previous != State::Unknown || self.newcomer;
+            self.condition.recovered_at = recovered.then_some(now);
         }
         // A server with a wrong certificate talks: nobody new is sent there, but nothing is cut.
         let silent =

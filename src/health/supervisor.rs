@@ -4,16 +4,17 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep_until};
 use tracing::{debug, info, warn};
 
-use super::machine::{Machine, NONE_READY_PACE, Observation, Rules, Verdict};
-use super::probe::{Probe, Report, Session};
+use super::Method;
+use super::machine::{Machine, NONE_READY_PACE, Observation, Verdict};
+use super::probe::{Report, Session};
 use crate::events::{Event, Events};
 use crate::metrics::Metrics;
-use crate::model::{Backend, CloseReason, Condition, Doubt, Hint, State, Writer};
+use crate::model::{Backend, CloseReason, Condition, Doubt, Hint, Standing, State, Writer};
 
 /// Paces are drawn from 90% to 110% of their value, so that the probes of a fleet that started
 /// together drift apart.
@@ -32,11 +33,13 @@ const TRANSITIONS: &str = "apiproxy_backend_transitions_total";
 pub(super) struct Supervisor {
     backend: Arc<Backend>,
     machine: Machine,
-    probe: Rc<Probe>,
+    method: watch::Receiver<Method>,
     session: Session,
     writer: Rc<Writer>,
     metrics: Metrics,
     events: Events,
+    /// As it was last seen.
+    standing: Standing,
     published: Condition,
     /// Did the last probe fail for a reason of our own? Said once, not with every probe.
     unable: bool,
@@ -62,24 +65,26 @@ struct Ended {
 impl Supervisor {
     pub(super) fn new(
         backend: Arc<Backend>,
-        rules: Rules,
-        probe: Rc<Probe>,
+        newcomer: bool,
+        method: watch::Receiver<Method>,
         writer: Rc<Writer>,
         metrics: Metrics,
         events: Events,
     ) -> Self {
         count_from_zero(&metrics, backend.name.as_str());
-        let machine = Machine::new(rules, Instant::now().into_std());
+        let machine = Machine::new(method.borrow().rules, Instant::now().into_std());
+        let machine = if newcomer { machine.newcomer() } else { machine };
         let published = machine.condition().clone();
         let session = Session::default();
         Self {
             backend,
             machine,
-            probe,
+            method,
             session,
             writer,
             metrics,
             events,
+            standing: Standing::default(),
             published,
             unable: false,
             resets: 0,
@@ -88,9 +93,11 @@ impl Supervisor {
         }
     }
 
-    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Hint>) {
+    /// Looks after the backend until the inbox is closed, and says then whose supervisor it was.
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Hint>) -> Arc<Backend> {
         let mut probes = JoinSet::new();
         let mut changed = self.writer.reader().subscribe();
+        self.method.mark_unchanged();
         let mut last_turn = self.launch(&mut probes);
         let mut jitter = draw_jitter();
         loop {
@@ -108,11 +115,35 @@ impl Supervisor {
                             last_turn = self.launch(&mut probes);
                         }
                     }
-                    None => return,
+                    None => return self.backend,
                 },
                 // The pace depends on whether any backend is ready.
-                result = changed.changed() => if result.is_err() { return },
+                Ok(()) = changed.changed() => self.look_at_standing(),
+                Ok(()) = self.method.changed() => {
+                    last_turn = self.go_by_new_rules(&mut probes);
+                }
             }
+        }
+    }
+
+    /// Other rules are in force: what they find is to be known at once.
+    fn go_by_new_rules(&mut self, probes: &mut JoinSet<Ended>) -> Instant {
+        let rules = self.method.borrow_and_update().rules;
+        self.machine.set_rules(rules);
+        self.session = Session::default();
+        self.launch(probes)
+    }
+
+    /// One that is wanted again after it was not has few connections, as a recovered one has.
+    fn look_at_standing(&mut self) {
+        let standing = match self.writer.reader().load().entry(&self.backend) {
+            Some(entry) => entry.standing,
+            None => return,
+        };
+        let before = std::mem::replace(&mut self.standing, standing);
+        if before != Standing::Serving && standing == Standing::Serving {
+            self.machine.note_return(Instant::now().into_std());
+            self.publish();
         }
     }
 
@@ -147,7 +178,7 @@ impl Supervisor {
         let snapshot = self.writer.reader().load().clone();
         let addresses =
             snapshot.entry(&self.backend).map(|entry| entry.addresses.clone()).unwrap_or_default();
-        let probe = self.probe.clone();
+        let probe = self.method.borrow().probe.clone();
         let attempt = probe.prepare(&mut self.session);
         probes.spawn_local(async move {
             let report = probe.run(&addresses, attempt).await;

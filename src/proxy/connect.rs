@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::worker::Worker;
 use crate::balance::IndexSet;
+use crate::config::Connect;
 use crate::model::{Active, Backend, ConnectOutcome, Tier};
 use crate::net;
 use candidate::{Attempt, Candidate, NoCandidate};
@@ -89,10 +90,11 @@ async fn race(
     tried: IndexSet,
     waiting: Option<(Candidate, Option<TcpStream>)>,
 ) -> Result<Connected, ConnectError> {
-    let policy = worker.shared.connect;
+    let policy = worker.shared.live.load().connect;
     let deadline = started + policy.timeout;
     let mut race = Race {
         worker,
+        policy,
         started,
         tried,
         attempts: FuturesUnordered::new(),
@@ -149,6 +151,8 @@ async fn race(
 /// The attempts of one client.
 struct Race<'a> {
     worker: &'a Worker,
+    /// As it was when the client came.
+    policy: Connect,
     started: Instant,
     tried: IndexSet,
     attempts: FuturesUnordered<LocalBoxFuture<'a, (Candidate, io::Result<TcpStream>)>>,
@@ -164,7 +168,7 @@ impl Drop for Race<'_> {
     /// Attempts that nobody waits for any more: another one was faster. One
     /// that was slow enough to be overtaken is doubtful.
     fn drop(&mut self) {
-        let overdue = self.worker.shared.connect.hedge_after;
+        let overdue = self.policy.hedge_after;
         for (backend, began) in self.under_way.drain(..) {
             backend.counters.connect(ConnectOutcome::Abandoned);
             if began.elapsed() >= overdue {
@@ -181,7 +185,7 @@ impl Race<'_> {
     /// hung server takes connections faster than a healthy one across a lossy network. In the second
     /// half of the time it is better than nothing.
     fn launch(&mut self, attempt: Attempt) -> Result<(), NoCandidate> {
-        let early = Instant::now() < self.started + self.worker.shared.connect.timeout / 2;
+        let early = Instant::now() < self.started + self.policy.timeout / 2;
         let picky = !self.attempts.is_empty() && early;
         let worst = self.best.max(Tier::Suspect);
         let will_do = |tier| !picky || tier <= worst;
@@ -196,7 +200,7 @@ impl Race<'_> {
         self.best = if self.attempts.is_empty() { tier } else { self.best.min(tier) };
         self.tried = self.tried.with(candidate.index);
         self.under_way.push((candidate.active.backend().clone(), candidate.began));
-        let stagger = self.worker.shared.connect.hedge_after;
+        let stagger = self.policy.hedge_after;
         self.attempts.push(Box::pin(async move {
             let result = match begun {
                 Some(stream) => net::established(&stream).await.map(|()| stream),

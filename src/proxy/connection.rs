@@ -24,7 +24,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: TcpStream) {
         }
     };
     // A leg that is dead already says so at its first read. The client's has the listener's options.
-    let _ = net::tune_connected(&server, worker.shared.connections.keepalive);
+    let _ = net::tune_connected(&server, worker.shared.live.load().connections.keepalive);
     let record = Rc::new(Record::new(client, server, active));
     let entered = worker.table.enter(&record);
     let ended = super::relay::run(worker, &record).await;

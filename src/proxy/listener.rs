@@ -1,10 +1,15 @@
-//! Accepts clients, within the limit, and survives a shortage of descriptors.
+//! Accepts clients, within the limit, and survives a shortage of descriptors. Listeners come and go
+//! while the thread runs.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{error, warn};
 
@@ -21,46 +26,122 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(1);
 /// A refusal or a failure is logged at most this often; the metrics count each.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// Accepts until the drain begins, then closes the listener.
-pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener, mut phases: Phases) {
+/// The listeners of a data thread.
+pub(super) struct Listening {
+    worker: Rc<Worker>,
+    phases: Phases,
+    /// Dropping the sender closes the listener with this address.
+    open: Vec<(SocketAddr, oneshot::Sender<()>)>,
+    accepting: JoinSet<()>,
+}
+
+impl Listening {
+    pub(super) fn new(worker: Rc<Worker>, phases: Phases) -> Self {
+        Self { worker, phases, open: Vec::new(), accepting: JoinSet::new() }
+    }
+
+    /// Accepts at these listeners too: at all of them, or at none when one cannot be registered.
+    pub(super) fn open(&mut self, listeners: Vec<std::net::TcpListener>) -> io::Result<()> {
+        let bound = |listener| {
+            let listener = net::into_async(listener)?;
+            Ok((listener.local_addr()?, listener))
+        };
+        let bound: io::Result<Vec<_>> = listeners.into_iter().map(bound).collect();
+        for (address, listener) in bound? {
+            let (stop, stopped) = oneshot::channel();
+            self.open.push((address, stop));
+            let accepting = accept(self.worker.clone(), listener, self.phases.clone(), stopped);
+            self.accepting.spawn_local(accepting);
+        }
+        Ok(())
+    }
+
+    /// Closes these listeners. Who has been accepted stays.
+    pub(super) fn close(&mut self, addresses: &[SocketAddr]) {
+        self.open.retain(|(address, _)| !addresses.contains(address));
+    }
+
+    /// Waits until one has come to an end that nobody asked for.
+    pub(super) async fn failed(&mut self) {
+        loop {
+            match self.accepting.join_next().await {
+                Some(Ok(())) => {}
+                Some(Err(_)) => return,
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+/// Accepts until the drain begins or the listener is no longer wanted, then closes it.
+async fn accept(
+    worker: Rc<Worker>,
+    listener: TcpListener,
+    mut phases: Phases,
+    unwanted: oneshot::Receiver<()>,
+) {
     let mut door = Doorman {
         worker,
+        tuned: None,
         refusals: Throttle::new(WARN_EVERY),
         errors: Throttle::new(WARN_EVERY),
         back_off: FIRST_BACK_OFF,
     };
     let stop = phases.draining();
-    tokio::pin!(stop);
+    tokio::pin!(stop, unwanted);
     loop {
+        door.tune(&listener);
         tokio::select! {
             biased;
             () = &mut stop => return,
+            _ = &mut unwanted => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => door.admit(stream),
                 Err(error) => door.endure(&error).await,
             },
         }
     }
+    admit_waiting(&mut door, &listener);
+}
+
+/// Lets in those whom the kernel has told that they are connected: closing the listener would reset
+/// them.
+fn admit_waiting(door: &mut Doorman, listener: &TcpListener) {
+    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+        door.admit(stream);
+    }
 }
 
 /// Decides what becomes of a client at the door.
 struct Doorman {
     worker: Rc<Worker>,
+    /// The keepalive that the listener has, for those it accepts.
+    tuned: Option<Duration>,
     refusals: Throttle,
     errors: Throttle,
     back_off: Duration,
 }
 
 impl Doorman {
+    /// Gives the listener the options that clients are to have; anew after a reload.
+    fn tune(&mut self, listener: &TcpListener) {
+        let keepalive = self.worker.shared.live.load().connections.keepalive;
+        if self.tuned.replace(keepalive) != Some(keepalive)
+            && let Err(error) = net::tune_accepted(listener, keepalive)
+        {
+            warn!(%error, "cannot set keepalive for clients");
+        }
+    }
+
     fn admit(&mut self, stream: TcpStream) {
         self.back_off = FIRST_BACK_OFF;
-        if let Some(permit) = self.worker.shared.permits.take() {
+        if let Some(permit) = self.worker.shared.live.permits().take() {
             self.worker.dispatch(stream, permit);
         } else {
             self.worker.shared.metrics.refused.increment(1);
             // An RST tells the client at once; a FIN would look like a server that hung up.
             net::reset_on_close(&stream);
-            let max = self.worker.shared.connections.max;
+            let max = self.worker.shared.live.load().connections.max;
             if let Some(left_out) = self.refusals.admit() {
                 warn!(
                     max,

@@ -10,7 +10,7 @@ pub struct Permits(Arc<Counter>);
 #[derive(Debug)]
 struct Counter {
     open: AtomicUsize,
-    max: usize,
+    max: AtomicUsize,
 }
 
 /// The right to have one connection open; dropped with it.
@@ -20,12 +20,17 @@ pub struct Permit(Arc<Counter>);
 impl Permits {
     /// At most `max` at a time.
     pub fn new(max: usize) -> Self {
-        Self(Arc::new(Counter { open: AtomicUsize::new(0), max }))
+        Self(Arc::new(Counter { open: AtomicUsize::new(0), max: AtomicUsize::new(max) }))
+    }
+
+    /// Changes the limit, for those who come from now on.
+    pub(super) fn set_max(&self, max: usize) {
+        self.0.max.store(max, Relaxed);
     }
 
     /// One more, unless the limit is reached.
     pub fn take(&self) -> Option<Permit> {
-        let max = self.0.max;
+        let max = self.0.max.load(Relaxed);
         let more = |open: usize| (open < max).then_some(open + 1);
         self.0.open.fetch_update(Relaxed, Relaxed, more).ok()?;
         Some(Permit(self.0.clone()))
@@ -49,6 +54,11 @@ mod tests {
         let _second = permits.take().unwrap();
         assert!(permits.take().is_none());
         drop(first);
+        let third = permits.take().unwrap();
+        permits.set_max(1);
+        drop(third);
+        assert!(permits.take().is_none(), "one is open still");
+        permits.set_max(3);
         assert!(permits.take().is_some());
     }
 }

@@ -40,7 +40,8 @@ const GRAIN: Duration = Duration::from_millis(25);
 /// Sweeps for as long as the thread lives.
 pub(super) async fn run(worker: Rc<Worker>) {
     let mut changed = worker.shared.snapshot.subscribe();
-    let mut moves = Moves::new(worker.shared.rebalance, worker.shared.connections.drain_timeout);
+    let settings = worker.shared.live.load();
+    let mut moves = Moves::new(settings.rebalance, settings.connections.drain_timeout);
     let (mut next_move, mut next_judgement, mut next_reaping) = (None, None, None);
     let mut is_new = true;
     let mut haven_since = None;
@@ -60,6 +61,8 @@ pub(super) async fn run(worker: Rc<Worker>) {
             next_reaping = Some(now + REAPING_PACE);
         }
         if is_new || due(next_move) {
+            let settings = worker.shared.live.load();
+            moves.follow(settings.rebalance, settings.connections.drain_timeout);
             next_move =
                 moves.sweep(&worker.table, &worker.shared.snapshot.load(), now, fastrand::f64);
         }
@@ -90,7 +93,7 @@ fn look_at_waiting(worker: &Worker, record: &Record, now: Instant) -> Option<Ins
     }
     let backend = record.active.backend();
     let unacknowledged = net::unacknowledged(&record.server).filter(|info| info.segments > 0);
-    let limit = worker.shared.connections.user_timeout;
+    let limit = worker.shared.live.load().connections.user_timeout;
     if unacknowledged.is_some_and(|info| info.last_ack >= limit && now >= since + limit) {
         debug!(backend = %backend.name, "sent bytes stay unacknowledged; the connection is reset");
         record.close(CloseReason::BackendTimeout);

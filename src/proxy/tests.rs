@@ -15,7 +15,8 @@ use tokio::time::Instant;
 
 use super::relay::PipeMemory;
 use super::worker::{self, Mailbox, Shared, Start};
-use super::{Connect, Connections, Permits, Rebalance};
+use super::{Live, Settings};
+use crate::config::{Connect, Connections, Rebalance};
 use crate::drain::Drain;
 use crate::metrics::Metrics;
 use crate::model::{
@@ -68,17 +69,18 @@ impl Bench {
         };
         let metrics = Metrics::new().unwrap();
         let shared = Arc::new(Shared {
-            connect: Connect { timeout: seconds(1), hedge_after: Duration::from_millis(200) },
-            connections,
-            rebalance: Rebalance {
-                enabled: true,
-                after: seconds(30),
-                window: seconds(300),
-                quiet_for: seconds(2),
-            },
+            live: Live::new(Settings {
+                connect: Connect { timeout: seconds(1), hedge_after: Duration::from_millis(200) },
+                connections,
+                rebalance: Rebalance {
+                    enabled: true,
+                    after: seconds(30),
+                    window: seconds(300),
+                    quiet_for: seconds(2),
+                },
+            }),
             snapshot: reader,
             hints,
-            permits: Permits::new(connections.max.get()),
             pipes: PipeMemory::default(),
             metrics: metrics.data_path(),
         });

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::TcpStream as StdStream;
+use std::net::{SocketAddr, TcpStream as StdStream};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -18,15 +18,14 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::connect::Restraint;
+use super::listener::Listening;
 use super::relay::{PipeMemory, Pipes};
 use super::table::Table;
-use super::{Permit, Permits, connection, listener, sweep};
+use super::{Live, Permit, connection, sweep};
 use crate::balance::Turn;
-use crate::config::{Connect, Connections, Rebalance};
 use crate::drain::{Phase, Phases};
 use crate::metrics::{ConnectTimes, DataPath};
 use crate::model::{CloseReason, Hints, Reader};
-use crate::net;
 
 /// Why a data thread could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -48,12 +47,9 @@ const LAST_MOMENTS: Duration = Duration::from_millis(250);
 /// What all data threads share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) connect: Connect,
-    pub(super) connections: Connections,
-    pub(super) rebalance: Rebalance,
+    pub(super) live: Live,
     pub(super) snapshot: Reader,
     pub(super) hints: Hints,
-    pub(super) permits: Permits,
     pub(super) pipes: PipeMemory,
     pub(super) metrics: DataPath,
 }
@@ -64,6 +60,10 @@ enum Message {
     Serve(StdStream, Permit),
     /// Answer, to show that the thread is alive.
     Ping(oneshot::Sender<()>),
+    /// Accept at these listeners too.
+    Open(Vec<std::net::TcpListener>, oneshot::Sender<io::Result<()>>),
+    /// Close the listeners with these addresses.
+    Close(Vec<SocketAddr>),
 }
 
 /// The receiving side of a data thread.
@@ -105,6 +105,23 @@ impl WorkerHandle {
     pub async fn ping(&self) -> bool {
         let (answer, answered) = oneshot::channel();
         self.door.sender.send(Message::Ping(answer)).is_ok() && answered.await.is_ok()
+    }
+
+    /// Accepts at these listeners too: at all of them, or at none.
+    ///
+    /// # Errors
+    /// The thread has no descriptors left to wait for them, or it has ended.
+    pub async fn open(&self, listeners: Vec<std::net::TcpListener>) -> io::Result<()> {
+        let (answer, answered) = oneshot::channel();
+        let gone = || io::Error::other("the data thread has ended");
+        self.door.sender.send(Message::Open(listeners, answer)).map_err(|_| gone())?;
+        answered.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Closes the listeners with these addresses; their connections live on.
+    pub fn close(&self, addresses: Vec<SocketAddr>) {
+        // A thread that has ended has no listener.
+        let _ = self.door.sender.send(Message::Close(addresses));
     }
 
     /// Waits until the thread has closed its last connection.
@@ -238,21 +255,6 @@ pub(super) async fn run(
 ) {
     let Start { shared, mailbox, doors, listeners, mut phases } = start;
     let Mailbox { mut receiver, door: own } = mailbox;
-    let keepalive = shared.connections.keepalive;
-    let accepting: Result<Vec<_>, _> = listeners
-        .into_iter()
-        .map(|listener| {
-            net::tune_accepted(&listener, keepalive)?;
-            net::into_async(listener)
-        })
-        .collect();
-    let accepting = match accepting {
-        Ok(listeners) => listeners,
-        Err(error) => {
-            let _ = ready.send(Err(WorkerError::Listener(error)));
-            return;
-        }
-    };
     let pipes = Pipes::new(shared.pipes.clone());
     let connect_times = shared.metrics.connect_times();
     let worker = Rc::new(Worker {
@@ -266,19 +268,30 @@ pub(super) async fn run(
         own,
         idle: Notify::new(),
     });
+    let mut listening = Listening::new(worker.clone(), phases.clone());
+    if let Err(error) = listening.open(listeners) {
+        let _ = ready.send(Err(WorkerError::Listener(error)));
+        return;
+    }
     let _ = ready.send(Ok(()));
     let mut essential = JoinSet::new();
-    for listener in accepting {
-        essential.spawn_local(listener::accept(worker.clone(), listener, phases.clone()));
-    }
     essential.spawn_local(sweep::run(worker.clone()));
     let mail = worker.clone();
     essential.spawn_local(async move {
-        while let Some(message) = receiver.recv().await {
+        loop {
+            let message = tokio::select! {
+                () = listening.failed() => return,
+                message = receiver.recv() => message,
+            };
             match message {
-                Message::Serve(stream, permit) => mail.take_over(stream, permit),
+                None => return,
+                Some(Message::Serve(stream, permit)) => mail.take_over(stream, permit),
                 // An asker that gave up waiting needs no answer.
-                Message::Ping(answer) => drop(answer.send(())),
+                Some(Message::Ping(answer)) => drop(answer.send(())),
+                Some(Message::Open(listeners, answer)) => {
+                    let _ = answer.send(listening.open(listeners));
+                }
+                Some(Message::Close(addresses)) => listening.close(&addresses),
             }
         }
     });
@@ -286,8 +299,7 @@ pub(super) async fn run(
         biased;
         () = phases.draining() => {}
         // None of them ends while the proxy serves: this is a defect. The whole must not go on
-        // without a part that matters. At the beginning of the drain an acceptor may hear of it, and
-        // end, before this task does.
+        // without a part that matters. What hears of the drain before this task does may end.
         _ = essential.join_next() => if phases.current() == Phase::Running { return },
     }
     tokio::select! {

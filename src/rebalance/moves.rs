@@ -85,6 +85,11 @@ impl Moves {
         Self { rules, drain_timeout, planned_for: None, pending: false }
     }
 
+    /// Goes by these rules from now on. Moves that have been drawn keep their time.
+    pub fn follow(&mut self, rules: Rebalance, drain_timeout: Duration) {
+        (self.rules, self.drain_timeout) = (rules, drain_timeout);
+    }
+
     /// Chooses, and closes those whose moment has come. Returns when to look again, unless the
     /// snapshot changes before. `random` gives numbers from 0 to 1.
     pub fn sweep(

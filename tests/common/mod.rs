@@ -10,6 +10,7 @@
 
 pub mod bulk;
 mod cluster;
+mod net;
 mod program;
 mod tcp;
 
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 use apiproxy::admin::Status;
 
 pub use cluster::{ANY_PORT, Client, Cluster};
+pub use net::{in_network, no_network};
 pub use program::{Outcome, apiproxy, command, outcome};
 pub use tcp::Echo;
 
@@ -127,6 +129,8 @@ pub struct Proxy {
     pub listen: SocketAddr,
     pub admin: SocketAddr,
     pub log: PathBuf,
+    /// Its configuration file.
+    pub file: PathBuf,
 }
 
 impl Proxy {
@@ -167,7 +171,31 @@ impl Proxy {
             }
             TcpStream::connect(admin).ok()
         });
-        Self { child, listen, admin, log }
+        Self { child, listen, admin, log, file }
+    }
+
+    /// The text of a configuration like its own, with other lines.
+    pub fn config(&self, lines: &str) -> String {
+        let Self { listen, admin, .. } = self;
+        format!(
+            "apiVersion: apiproxy.io/v1alpha1\nkind: ProxyConfiguration\nlisten: [\"{listen}\"]\n\
+             admin: {{ listen: \"{admin}\" }}\n{lines}"
+        )
+    }
+
+    /// Replaces its configuration file at a stroke.
+    pub fn replace_config(&self, text: &str) {
+        let new = self.file.with_extension("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(&new, &self.file).unwrap();
+    }
+
+    /// Has it read its configuration file again, and waits for what comes of it.
+    pub fn reload(&self) {
+        let counted = || self.metric("apiproxy_config_reloads_total", &[]);
+        let before = counted();
+        self.signal(1);
+        wait_for("it reloads", Duration::from_secs(5), || (counted() > before).then_some(()));
     }
 
     /// Waits until so many backends are ready.

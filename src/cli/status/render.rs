@@ -71,13 +71,21 @@ fn warnings(status: &Status) -> String {
             let _ = writeln!(text, "\nwarning: {}: {}", backend.name, warning.message);
         }
     }
-    let configuration = &status.configuration;
-    if let (Some(at), Some(why)) = (&configuration.refused_at, &configuration.refused_because) {
-        let generation = configuration.generation;
+    let config = &status.config;
+    if !config.refusal.is_empty() {
+        let (generation, faults) = (config.generation, config.refusal.join("\n  "));
         let _ = writeln!(
             text,
-            "\nwarning: configuration {generation} stays in force; the newer one of {at} is refused: {why}"
+            "\nwarning: the newer configuration is refused; generation {generation} stays in force:\n  {faults}"
         );
+    }
+    for change in &config.needs_restart {
+        let _ = writeln!(text, "\nwarning: not in force before a restart: {change}");
+    }
+    for source in &status.sources {
+        if let Some(problem) = &source.problem {
+            let _ = writeln!(text, "\nwarning: discovery by {}: {problem}", source.source);
+        }
     }
     text
 }

@@ -47,11 +47,19 @@ impl Check<'_, '_> {
         Admin { listen: listen.unwrap_or(ADMIN) }
     }
 
-    pub(super) fn backends(&mut self, raw: Option<List<shape::Backend>>) -> Vec<At<BackendSpec>> {
+    /// `optional`: others can be found without any of these.
+    pub(super) fn backends(
+        &mut self,
+        raw: Option<List<shape::Backend>>,
+        optional: bool,
+    ) -> Vec<At<BackendSpec>> {
         let raw = raw.unwrap_or_default();
         let empty = |node: &crate::config::tree::Node| node.item(0).is_none();
         let given = self.around.document.and_then(|document| document.node("backends"));
-        if raw.is_empty() && given.is_none_or(|node| node.is_collection() && empty(node)) {
+        if raw.is_empty()
+            && !optional
+            && given.is_none_or(|node| node.is_collection() && empty(node))
+        {
             let hint = "name each apiserver: `--backend HOST:PORT`, or `- address: HOST:PORT` under \
                         `backends:`";
             self.hinted("backends", "there are no backends", hint);

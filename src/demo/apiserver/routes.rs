@@ -15,10 +15,11 @@ use serde_json::{Value, json};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use super::shared::{Held, Shared};
+use super::slices;
 use crate::demo::{Blob, Sha256};
 
 /// Shortest pace of a watch's events: tokio's interval refuses zero.
-const FASTEST: Duration = Duration::from_millis(1);
+pub(super) const FASTEST: Duration = Duration::from_millis(1);
 
 /// Answers one request. `identified` says whether the client showed a certificate.
 pub(super) async fn answer(
@@ -59,6 +60,13 @@ async fn route(
                 json_body(StatusCode::OK, Watch::open(shared))
             } else {
                 document(StatusCode::OK, &namespaces())
+            }
+        }
+        (&Method::GET, "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices") => {
+            if matches!(parameter(&request, "watch"), Some("true" | "1")) {
+                json_body(StatusCode::OK, slices::watch(shared, number("resourceVersion")))
+            } else {
+                document(StatusCode::OK, &slices::list(shared))
             }
         }
         (&Method::GET, "/blob") => {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use hyper::StatusCode;
 use tokio::sync::watch;
 
+use super::slices::Said;
+
 /// What a server has counted since it was first started; restarts do not reset it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -35,6 +37,7 @@ pub(super) struct Behaviour {
 pub(super) struct Shared {
     pub(super) name: String,
     pub(super) counters: watch::Sender<Counters>,
+    pub(super) slices: watch::Sender<Said>,
     behaviour: Mutex<Behaviour>,
 }
 
@@ -49,6 +52,7 @@ impl Shared {
         Arc::new(Self {
             name: name.to_owned(),
             counters: watch::Sender::default(),
+            slices: watch::Sender::default(),
             behaviour: Mutex::new(behaviour),
         })
     }

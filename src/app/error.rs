@@ -1,0 +1,52 @@
+//! Why the proxy cannot start, or cannot go on.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::proxy::WorkerError;
+use crate::tls::MaterialError;
+
+/// Why the proxy cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}{}", listen_hint(source))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// None of the default addresses can be listened on.
+    #[error("this host has neither 127.0.0.1 nor [::1]; set `listen`")]
+    NoListener,
+    /// The certificates of the health check cannot be read.
+    #[error("health check: {0}")]
+    Trust(#[from] MaterialError),
+    /// A thread or runtime cannot be made.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    /// A data thread ended while the proxy was serving: a defect of ours.
+    #[error("a data thread ended unexpectedly; please report the log lines before this one")]
+    WorkerDied,
+    /// A part of the control thread's work ended while the proxy was serving: a defect of ours.
+    #[error("the control work ended unexpectedly; please report the log lines before this one")]
+    ControlDied,
+    /// The control thread's runtime cannot be made.
+    #[error("cannot start the control runtime: {0}")]
+    Runtime(io::Error),
+    /// The metrics registry cannot be made.
+    #[error("cannot set up metrics: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+}
+
+fn listen_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another process has it (`ss -ltnp` shows which): stop it, or choose another with --listen"
+        }
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
+        io::ErrorKind::AddrNotAvailable => "; no interface of this host has that address",
+        _ => "",
+    }
+}

@@ -1,0 +1,65 @@
+//! Where the configuration comes from.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::{self, Config, ConfigError, LogLevel, Overrides};
+use crate::watch::{Stamp, Watch};
+
+/// Changes the level of the log.
+type SetLevel = Box<dyn Fn(LogLevel)>;
+
+/// The file and the flags that make up the configuration.
+pub struct Source {
+    file: Option<PathBuf>,
+    overrides: Overrides,
+    set_level: Option<SetLevel>,
+    first: Stamp,
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    /// Make it before the configuration is first read, so that no change goes unseen.
+    pub fn new(file: Option<PathBuf>, overrides: Overrides) -> Self {
+        let first = file.as_deref().map(Stamp::of).unwrap_or_default();
+        Self { file, overrides, set_level: None, first }
+    }
+
+    /// How to change the level of the log; without, it needs a restart.
+    #[must_use]
+    pub fn with_log(self, set_level: impl Fn(LogLevel) + 'static) -> Self {
+        Self { set_level: Some(Box::new(set_level)), ..self }
+    }
+
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// It is not a valid one.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        config::load(self.file.as_deref(), &self.overrides)
+    }
+
+    /// The file, if there is one.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    pub(super) fn set_level(&self, level: LogLevel) {
+        if let Some(set) = &self.set_level {
+            set(level);
+        }
+    }
+
+    pub(super) fn stamp(&self) -> Stamp {
+        self.file.as_deref().map(Stamp::of).unwrap_or_default()
+    }
+
+    /// A watch over the file, from the moment on that this was made.
+    pub(super) fn watch(&self) -> Watch {
+        Watch::new(self.first)
+    }
+}

@@ -1,0 +1,157 @@
+//! Servers that were found, and which answers are too absurd to act on.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::config::BackendSpec;
+use crate::model::{BackendAddress, BackendName, Host, MAX_BACKENDS, Zone};
+
+/// The longest name that a file or cache may give, as in the configuration.
+const LONGEST_NAME: usize = 253;
+
+/// Where servers are found, in the order of their rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// The EndpointSlices of `default/kubernetes`.
+    Kubernetes,
+    /// `discovery.file`.
+    File,
+    /// What earlier runs have found: only until one of the others answers.
+    Cache,
+}
+
+impl Origin {
+    /// The word in metrics and status.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kubernetes => "kubernetes",
+            Self::File => "file",
+            Self::Cache => "cache",
+        }
+    }
+}
+
+/// A server that was found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Server {
+    /// Where it listens.
+    pub address: BackendAddress,
+    /// Its failure domain, if it was told.
+    pub zone: Option<Zone>,
+}
+
+impl Server {
+    /// The backend it makes: a found server is called by its address.
+    pub(super) fn spec(&self) -> BackendSpec {
+        BackendSpec {
+            name: BackendName::new(self.address.to_string()),
+            address: self.address.clone(),
+            zone: self.zone.clone(),
+        }
+    }
+}
+
+/// A zone as somebody else wrote it; what cannot be one is none.
+pub(super) fn zone(text: Option<String>) -> Option<Zone> {
+    let visible = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '`');
+    let fits =
+        |text: &String| (1..=LONGEST_NAME).contains(&text.len()) && text.chars().all(visible);
+    text.filter(fits).map(Zone::from)
+}
+
+/// Takes an answer as it is, or not at all. `own` is where this proxy listens itself; only a file that
+/// a person wrote may mean this host (`loopback`).
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub(super) fn sane(
+    servers: Vec<Server>,
+    own: &[SocketAddr],
+    loopback: bool,
+) -> Result<Vec<Server>, String> {
+    let mut seen = HashSet::new();
+    let mut distinct = Vec::new();
+    for server in servers {
+        if let Some(problem) = absurd(&server.address, own, loopback) {
+            return Err(format!("{} is {problem}", server.address));
+        }
+        if seen.insert(server.address.clone()) {
+            distinct.push(server);
+        }
+    }
+    match distinct.len() {
+        0 => Err("it names no server".to_owned()),
+        many if many > MAX_BACKENDS => Err(format!("it names {many} servers")),
+        _ => Ok(distinct),
+    }
+}
+
+fn absurd(address: &BackendAddress, own: &[SocketAddr], loopback: bool) -> Option<&'static str> {
+    let ip = match address.host() {
+        Host::Ip(ip) => ip.to_canonical(),
+        Host::Name(_) => return None,
+    };
+    let meets = |own: &SocketAddr| {
+        let own_ip = own.ip().to_canonical();
+        let wildcard = own_ip.is_unspecified() && ip.is_loopback();
+        own.port() == address.port() && (own_ip == ip || wildcard)
+    };
+    if ip.is_unspecified() {
+        Some("no address of a server")
+    } else if ip.is_multicast() || ip == IpAddr::V4(std::net::Ipv4Addr::BROADCAST) {
+        Some("an address of many")
+    } else if own.iter().any(meets) {
+        Some("this proxy itself")
+    } else if ip.is_loopback() && !loopback {
+        Some("an address of this host")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn servers(texts: &[&str]) -> Vec<Server> {
+        let address = |text: &&str| text.parse::<SocketAddr>().unwrap().into();
+        let server = |text: &&str| Server { address: address(text), zone: None };
+        texts.iter().map(server).collect()
+    }
+
+    #[test]
+    fn an_absurd_answer_is_refused_as_a_whole() {
+        let own = ["0.0.0.0:7443".parse().unwrap(), "10.0.0.9:6443".parse().unwrap()];
+        let check = |texts: &[&str], loopback| sane(servers(texts), &own, loopback);
+        let good = check(&["10.0.0.1:6443", "10.0.0.2:6443", "10.0.0.1:6443"], false).unwrap();
+        assert_eq!(good, servers(&["10.0.0.1:6443", "10.0.0.2:6443"]));
+        for bad in [
+            "0.0.0.0:1",
+            "[::]:1",
+            "224.0.0.1:1",
+            "[ff02::1]:1",
+            "255.255.255.255:1",
+            "10.0.0.9:6443",
+            "127.0.0.1:1",
+            "[::1]:1",
+            "[::ffff:127.0.0.1]:1",
+        ] {
+            assert!(check(&["10.0.0.1:6443", bad], false).is_err(), "{bad}");
+        }
+        assert!(check(&["127.0.0.1:1"], true).is_ok());
+        assert!(check(&["127.0.0.1:7443"], true).is_err(), "this proxy");
+        assert!(check(&[], true).is_err());
+        let many: Vec<String> = (0..=MAX_BACKENDS).map(|n| format!("10.1.0.{n}:1")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(check(&many, false).is_err());
+        assert!(check(&many[1..], false).is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_a_zone_is_none() {
+        assert_eq!(zone(Some("a-1".into())).as_deref(), Some("a-1"));
+        for bad in ["", "a b", "a\"b", "é", &"x".repeat(254)] {
+            assert_eq!(zone(Some(bad.to_owned())), None, "{bad}");
+        }
+    }
+}
