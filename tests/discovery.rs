@@ -96,9 +96,9 @@ fn a_file_adds_servers_and_takes_back_only_its_own() {
     // Named no longer, but alive: drained, and gone when its last connection has left.
     client.name(&mut held).unwrap();
     replace(&list, &format!("{cp2}\n"));
-    let gone = wait_names(&proxy, &["cp1", &cp2], 30 * SECOND);
+    let gone = wait_names(&proxy, &["cp1", &cp2], 60 * SECOND);
     report(&format!("a live server that is named no longer has left after {gone:?}"));
-    assert!(gone > 10 * SECOND, "it was given time to be named again");
+    assert!(gone > 28 * SECOND, "it was given time to be named again");
     assert_eq!(source(&proxy, "file").unwrap().problem, None);
     let metrics = proxy.metrics();
     assert!(metrics.contains("apiproxy_endpoints{source=\"file\"} 1\n"), "{metrics}");
@@ -107,7 +107,7 @@ fn a_file_adds_servers_and_takes_back_only_its_own() {
     // The source is taken out of the configuration: so are its servers.
     proxy.replace_config(&proxy.config(&only_cp1));
     proxy.reload();
-    wait_names(&proxy, &["cp1"], 30 * SECOND);
+    wait_names(&proxy, &["cp1"], 60 * SECOND);
     client.ask().unwrap();
 }
 
@@ -159,7 +159,7 @@ fn a_cache_serves_when_all_seeds_are_dead() {
         assert_eq!(names(&proxy).len(), 2, "{bad}");
         let problem = source(&proxy, "cache").unwrap().problem.unwrap();
         assert!(problem.contains(told), "{problem}");
-        assert!(proxy.log_text().contains("the cache of servers is ignored"));
+        proxy.wait_log("the cache of servers is ignored");
     }
 }
 
@@ -210,7 +210,7 @@ fn follow_endpoint_slices() {
     }
     say(&servers, &[0, 1, 2], &Telling::Event);
     let folder = tempfile::tempdir().unwrap();
-    write_kubeconfig(folder.path(), &authority);
+    std::fs::write(folder.path().join("ca.crt"), authority.pem()).unwrap();
     let config = format!(
         "backends: [{{ name: seed, address: \"{}\" }}]\n\
          healthCheck: {{ interval: 500ms, tls: {{ caFile: ca.crt }} }}\n\
@@ -219,8 +219,13 @@ fn follow_endpoint_slices() {
         servers[0].address()
     );
     let proxy = Proxy::start(folder.path(), &config);
+    // The kubeconfig comes later than the proxy.
+    wait_for("its lack is told", 5 * SECOND, || {
+        source(&proxy, "kubernetes")?.problem.filter(|problem| problem.contains("apiproxy.conf"))
+    });
+    write_kubeconfig(folder.path(), &authority);
     let [cp2, cp3, cp4] = [1, 2, 3].map(|host| servers[host].address().to_string());
-    wait_names(&proxy, &["seed", &cp2, &cp3], 5 * SECOND);
+    wait_names(&proxy, &["seed", &cp2, &cp3], 20 * SECOND);
     proxy.wait_ready(3);
 
     say(&servers, &[0, 1, 2, 3], &Telling::Event);
@@ -234,12 +239,10 @@ fn follow_endpoint_slices() {
         say(&servers, &[0, 1, 2, 3][..hosts], &telling);
         let wanted =
             if hosts == 4 { vec!["seed", &cp2, &cp3, &cp4] } else { vec!["seed", &cp2, &cp3] };
-        wait_names(&proxy, &wanted, 40 * SECOND);
+        wait_names(&proxy, &wanted, 60 * SECOND);
     }
     say(&servers, &[0, 1, 2, 3], &Telling::Line("<html>what?</html>".to_owned()));
-    wait_for("garbage is told", 10 * SECOND, || {
-        proxy.log_text().contains("discovery failed; the last known servers stay").then_some(())
-    });
+    proxy.wait_log("that is no event");
     wait_for("and left behind", 20 * SECOND, || {
         source(&proxy, "kubernetes").unwrap().problem.is_none().then_some(())
     });

@@ -15,16 +15,17 @@ use super::found::{Origin, Server};
 use crate::config::BackendSpec;
 use crate::events::{Discovery, Event, Events};
 use crate::model::{
-    Backend, Condition, Entry, MAX_BACKENDS, Snapshot, SourceState, Standing, Writer,
+    Backend, Condition, Entry, MAX_BACKENDS, Snapshot, SourceState, Standing, State, Writer,
 };
 
 /// How often backends on their way out are looked at. Longer than any data thread decides by the
 /// snapshot that it holds: whoever is gone by then gets no connection more.
 const LEAVING_PACE: Duration = Duration::from_secs(1);
 
-/// A found server that is named no longer and answers its check still is given this time to be named
-/// again: what lists live servers forgets one now and then (k3s#11349).
-const LINGER: Duration = Duration::from_secs(10);
+/// A found server that is named no longer and is not dead is given this time to be named again. What
+/// lists live servers forgets one now and then (k3s#11349): the lease of a kube-apiserver lasts 15 s and
+/// is looked at every 10 s (its `lease` reconciler), so that one missed renewal mends within it.
+const LINGER: Duration = Duration::from_secs(30);
 
 /// The list of wanted backends, and the only one who adds entries to the store and takes them out.
 ///
@@ -212,15 +213,15 @@ impl Roster {
         });
     }
 
-    /// Who is not ready, or has been named by nobody for long enough, is not kept.
+    /// Who is dead, or has been named by nobody for long enough, is not kept.
     fn end_lingering(&self) {
         let snapshot = self.writer.reader().load().clone();
         let (mut lists, now) = (self.lists.borrow_mut(), now());
         lists.lingering.retain(|(server, since)| {
             let spec = server.spec();
             let mut entries = snapshot.entries.iter();
-            let ready = entries.any(|e| is(&e.backend, &spec) && e.is_ready());
-            ready && now < *since + LINGER
+            let alive = entries.any(|e| is(&e.backend, &spec) && lives(e.condition.state));
+            alive && now < *since + LINGER
         });
     }
 
@@ -279,6 +280,11 @@ impl Roster {
         });
         self.states.send_replace([seeds].into_iter().chain(found).collect());
     }
+}
+
+/// Has it answered a probe, and not been silent since?
+fn lives(state: State) -> bool {
+    matches!(state, State::Ready | State::NotReady)
 }
 
 /// Who came, or came back, and who leaves.

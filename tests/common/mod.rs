@@ -245,6 +245,13 @@ impl Proxy {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
+    /// Waits until it has logged this: lines are written by a thread of their own.
+    pub fn wait_log(&self, text: &str) {
+        wait_for(&format!("it logs {text:?}"), Duration::from_secs(10), || {
+            self.log_text().contains(text).then_some(())
+        });
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: i32) {
         send_signal(self.child.id(), signal);

@@ -1,7 +1,7 @@
 //! Who stays, who comes, who leaves and when.
 
 use super::*;
-use crate::model::{BackendName, Policy, State, store};
+use crate::model::{BackendName, Policy, store};
 
 fn spec(name: &str, address: &str) -> BackendSpec {
     BackendSpec { name: BackendName::new(name), address: address.parse().unwrap(), zone: None }
@@ -109,7 +109,7 @@ async fn what_is_found_is_added_and_a_seed_is_never_erased() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_forgotten_server_lingers_while_it_is_ready_and_a_dead_one_does_not() {
+async fn a_forgotten_server_lingers_while_it_lives_and_a_dead_one_does_not() {
     let (roster, reader) = roster(&[spec("a", "10.0.0.1:1")]);
     let held = RefCell::new(Vec::new());
     let (two, three) = (server("10.0.0.2:1"), server("10.0.0.3:1"));
@@ -123,7 +123,7 @@ async fn a_forgotten_server_lingers_while_it_is_ready_and_a_dead_one_does_not() 
     let end = async {
         held.borrow_mut().push(reader.load().entries[1].backend.occupy());
         roster.found(Origin::Kubernetes, vec![three.clone()], SystemTime::now());
-        sleep(LEAVING_PACE * 8).await;
+        sleep(LEAVING_PACE * 28).await;
         assert_eq!(standing("10.0.0.2:1"), Some(Standing::Serving), "it may be named again");
         sleep(LEAVING_PACE * 4).await;
         assert_eq!(standing("10.0.0.2:1"), Some(Standing::Leaving));
