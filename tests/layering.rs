@@ -7,7 +7,23 @@ use std::path::{Path, PathBuf};
 
 /// Each top-level module and the modules of ours that it may import.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("cli", &["admin", "app", "config", "demo", "discovery", "health", "model", "signal", "tls"]),
+    (
+        "cli",
+        &[
+            "admin",
+            "app",
+            "config",
+            "demo",
+            "discovery",
+            "dropin",
+            "hardening",
+            "health",
+            "image",
+            "model",
+            "signal",
+            "tls",
+        ],
+    ),
     (
         "app",
         &[
@@ -25,6 +41,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     // Throw-away servers and clients: they know nothing of the proxy.
     ("demo", &[]),
+    ("dropin", &["model"]),
+    ("hardening", &["config"]),
+    ("image", &[]),
     // It shows the data threads' signs of life.
     ("admin", &["drain", "metrics", "model", "proxy"]),
     ("discovery", &["config", "model"]),

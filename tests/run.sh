@@ -20,6 +20,11 @@ need ip iproute2
 need nft nftables
 need prlimit util-linux
 need musl-gcc musl-tools
+need ctr containerd
+need runc runc
+need systemd-analyze systemd
+need dpkg-deb dpkg
+need debootstrap debootstrap
 need cc build-essential
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

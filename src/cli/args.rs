@@ -63,14 +63,19 @@ fn format(text: &str) -> Result<LogFormat, String> {
 }
 
 impl ProxyArgs {
-    /// Reads the file, lays the flags over it and validates the whole.
-    pub(super) fn load(&self) -> Result<Config, CliError> {
+    /// The configuration file, if one is read.
+    pub(super) fn file(&self) -> Option<&Path> {
         let fall_back = Path::new(DEFAULT_CONFIG);
-        let file = match &self.config {
+        match &self.config {
             Some(file) => Some(file.as_path()),
             None if self.backends.is_empty() && fall_back.exists() => Some(fall_back),
             None => None,
-        };
+        }
+    }
+
+    /// Reads the file, lays the flags over it and validates the whole.
+    pub(super) fn load(&self) -> Result<Config, CliError> {
+        let file = self.file();
         if file.is_none() && self.backends.is_empty() {
             return Err(CliError::Usage(format!(
                 "nothing to proxy: give --backend HOST:PORT for each kube-apiserver, or --config \

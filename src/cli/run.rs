@@ -1,12 +1,13 @@
 //! `apiproxy run`: the proxy, until it is told to end.
 
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::args::ProxyArgs;
 use super::{CliError, logging, runtime};
 use crate::app;
 use crate::config::Config;
+use crate::hardening::{self, Plan};
 use crate::signal::Terminations;
 
 /// Flags of `run`.
@@ -21,11 +22,22 @@ Examples:
 pub(super) struct Args {
     #[command(flatten)]
     proxy: ProxyArgs,
+    /// Do not close the process in (`hardening.enabled: false`).
+    #[arg(long)]
+    no_hardening: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let config = args.proxy.load()?;
+    // Before the first thread starts: all of them inherit it.
+    let hardening = (config.hardening.enabled && !args.no_hardening)
+        .then(|| hardening::apply(&Plan::new(&config, args.proxy.file())));
     let _log = logging::start(config.log);
+    if let Some(report) = hardening {
+        report.log();
+    } else {
+        warn!("hardening is switched off");
+    }
     let runtime = runtime()?;
     let result = runtime.block_on(serve(&config));
     // A look-up that hangs in the resolver must not hold up the end.

@@ -28,6 +28,7 @@ pub(super) struct Proxy {
     pub(super) connections: Option<Connections>,
     pub(super) rebalance: Option<Rebalance>,
     pub(super) admin: Option<Admin>,
+    pub(super) hardening: Option<Hardening>,
     pub(super) threads: Option<i128>,
     pub(super) log: Option<Log>,
 }
@@ -93,6 +94,12 @@ pub(super) struct Rebalance {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Admin {
     pub(super) listen: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Hardening {
+    pub(super) enabled: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -76,7 +76,7 @@ proxy.yaml:31:55: `listen[4]`: expected text, found the number `5` (put it in qu
 proxy.yaml:31:58: `listen[5]`: `::1` is not an IP address and port (add brackets and a port: "[::1]:6443")
 proxy.yaml:31:65: `listen[6]`: `:6443` is not an IP address and port (write 0.0.0.0:6443)
 proxy.yaml:31:74: `listen[7]`: `cp1` is not an IP address and port (write IP:PORT, such as 127.0.0.1:6443 or "[::1]:6443")
-proxy.yaml:32:1: unknown key `discovery` (use one of `apiVersion`, `kind`, `listen`, `zone`, `backends`, `balance`, `healthCheck`, `connect`, `connections`, `rebalance`, `admin`, `threads`, `log`)
+proxy.yaml:32:1: unknown key `discovery` (use one of `apiVersion`, `kind`, `listen`, `zone`, `backends`, `balance`, `healthCheck`, `connect`, `connections`, `rebalance`, `admin`, `hardening`, `threads`, `log`)
 proxy.yaml:33:1: unknown key `<<` (merge keys are not supported; write the keys out)"#;
 
 #[test]
