@@ -11,6 +11,7 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+use crate::config::{API_VERSION, KIND};
 use crate::model::{BackendAddress, BackendName, Policy};
 
 pub use haproxy::haproxy;
@@ -94,7 +95,7 @@ impl Found {
     pub fn configuration(&self, ca_file: &str) -> String {
         // JSON strings are YAML: no value can break out of its place.
         let quote = |text: &str| serde_json::Value::from(text).to_string();
-        let mut text = "apiVersion: apiproxy.io/v1alpha1\nkind: ProxyConfiguration\n".to_owned();
+        let mut text = format!("apiVersion: {API_VERSION}\nkind: {KIND}\n");
         if !self.listen.is_empty() {
             let listen: Vec<_> = self.listen.iter().map(|at| quote(&at.to_string())).collect();
             let _infallible = writeln!(text, "listen: [{}]", listen.join(", "));

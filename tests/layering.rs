@@ -41,7 +41,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     // Throw-away servers and clients: they know nothing of the proxy.
     ("demo", &[]),
-    ("dropin", &["model"]),
+    ("dropin", &["config", "model"]),
     ("hardening", &["config"]),
     ("image", &[]),
     // It shows the data threads' signs of life.

@@ -60,7 +60,7 @@ Examples:
       > /etc/kubernetes/manifests/apiproxy.yaml
   apiproxy manifest static-pod --config /etc/apiproxy/config.yaml
   apiproxy manifest static-pod --from-haproxy /etc/kubekey/haproxy/haproxy.cfg
-  apiproxy manifest static-pod --from-nginx /etc/nginx/nginx.conf
+  apiproxy manifest static-pod --from-nginx /etc/nginx/nginx.conf --ca-file /etc/kubernetes/ssl/ca.crt
   apiproxy manifest static-pod --from-kubeconfig /etc/kubernetes/kubelet.conf")]
 pub(super) struct StaticPod {
     /// The image, as the node's container runtime knows it.

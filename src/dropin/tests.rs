@@ -1,3 +1,5 @@
+//! The files of installers, odd ones, and what is refused.
+
 use std::path::Path;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Each measure on a thread of its own: what it takes, and what it leaves.
+
 use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};

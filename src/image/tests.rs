@@ -1,3 +1,5 @@
+//! The archive from end to end, and the names of images.
+
 use std::io::Read;
 
 use flate2::read::GzDecoder;

@@ -124,9 +124,12 @@ fn explain(args: &StaticPod, source: &Source<'_>, found: &Found) -> Result<Strin
     let config = args.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG));
     let mut again =
         format!("apiproxy manifest static-pod {} {}", source.flag(), shell(source.file)?);
-    for (flag, value) in
-        [("--section", args.replace.section.as_deref()), ("--image", Some(&args.image))]
-    {
+    for (flag, value) in [
+        ("--section", args.replace.section.as_deref()),
+        ("--image", Some(&args.image)),
+        ("--name", Some(&args.name)),
+        ("--namespace", Some(&args.namespace)),
+    ] {
         if let Some(value) = value {
             let _infallible = write!(again, " {flag} {}", shell(Path::new(value))?);
         }
@@ -157,7 +160,7 @@ fn explain(args: &StaticPod, source: &Source<'_>, found: &Found) -> Result<Strin
     };
     let mut text = format!(
         "# Read from {} ({}).\n# On the worker, as root, with the image there (`apiproxy image | ctr -n \
-         k8s.io images import -`):\n#\n# Swap:\n#   {prepare} && {swap}\n#\n# The way back:\n#   {back}\n",
+         k8s.io images import -`):\n#\n# Swap:\n#   (umask 022 && {prepare} && {swap})\n#\n# The way back:\n#   {back}\n",
         shell(source.file)?,
         found.place
     );
