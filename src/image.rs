@@ -1,13 +1,13 @@
 //! An OCI image of one static program on an empty base, as an archive that container runtimes import.
 
 mod elf;
+mod name;
 
 use std::collections::HashMap;
 use std::io::{self, Write};
 
 use flate2::{Compression, GzBuilder};
 use oci_spec::OciSpecError;
-use oci_spec::distribution::Reference;
 use oci_spec::image::{
     Arch, ConfigBuilder, Descriptor, DescriptorBuilder, Digest, HistoryBuilder,
     ImageConfigurationBuilder, ImageIndexBuilder, ImageManifestBuilder, MediaType,
@@ -17,6 +17,7 @@ use serde::Serialize;
 use tar::{EntryType, Header};
 
 pub use elf::{Machine, static_machine};
+pub use name::Name;
 
 /// Who runs the program: the customary number of "nonroot", which needs no entry in /etc/passwd.
 const USER: &str = "65532:65532";
@@ -44,7 +45,7 @@ pub enum ImageError {
     Dynamic,
     /// The name with the tag is wrong.
     #[error("{0:?} is no name of an image: {1}")]
-    Name(String, String),
+    Name(String, &'static str),
     /// A document cannot be made.
     #[error("cannot describe the image: {0}")]
     Spec(#[from] OciSpecError),
@@ -54,34 +55,6 @@ pub enum ImageError {
     /// The archive cannot be made.
     #[error("cannot write the archive: {0}")]
     Write(#[from] io::Error),
-}
-
-/// The whole name of an image, as container runtimes write it: `apiproxy:1` is
-/// `docker.io/library/apiproxy:1`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name {
-    whole: String,
-    tag: String,
-}
-
-impl std::str::FromStr for Name {
-    type Err = ImageError;
-
-    fn from_str(text: &str) -> Result<Self, ImageError> {
-        let wrong = |why: String| ImageError::Name(text.to_owned(), why);
-        let reference: Reference = text.parse().map_err(|error| wrong(format!("{error}")))?;
-        if reference.digest().is_some() {
-            return Err(wrong("give a tag, not a digest".to_owned()));
-        }
-        let tag = reference.tag().unwrap_or("latest").to_owned();
-        Ok(Self { whole: reference.whole(), tag })
-    }
-}
-
-impl std::fmt::Display for Name {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.whole)
-    }
 }
 
 /// Makes the archive: a tar file that holds an OCI image layout. The same program, name and version
@@ -131,8 +104,8 @@ pub fn archive(binary: &[u8], name: &Name, version: &str) -> Result<Vec<u8>, Ima
     described
         .set_platform(Some(PlatformBuilder::default().architecture(arch).os(Os::Linux).build()?));
     described.set_annotations(Some(HashMap::from([
-        (CONTAINERD_NAME.to_owned(), name.whole.clone()),
-        (REF_NAME.to_owned(), name.tag.clone()),
+        (CONTAINERD_NAME.to_owned(), name.to_string()),
+        (REF_NAME.to_owned(), name.tag().to_owned()),
     ])));
     let index = ImageIndexBuilder::default()
         .schema_version(2_u32)

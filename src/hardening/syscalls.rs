@@ -78,7 +78,6 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_flock,
     libc::SYS_mkdirat,
     libc::SYS_unlinkat,
-    libc::SYS_renameat,
     libc::SYS_renameat2,
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
@@ -142,14 +141,16 @@ const OLDER: &[c_long] = &[
     libc::SYS_poll,
     libc::SYS_readlink,
     libc::SYS_rename,
+    libc::SYS_renameat,
     libc::SYS_rmdir,
     libc::SYS_select,
     libc::SYS_stat,
     libc::SYS_time,
     libc::SYS_unlink,
 ];
+/// 38 is renameat (asm-generic/unistd.h), which the libc crate does not name for glibc there.
 #[cfg(not(target_arch = "x86_64"))]
-const OLDER: &[c_long] = &[libc::SYS_accept];
+const OLDER: &[c_long] = &[libc::SYS_accept, 38];
 
 /// Local sockets, IP, and what getaddrinfo asks about this host's addresses.
 const FAMILIES: [i32; 4] = [libc::AF_INET, libc::AF_INET6, libc::AF_UNIX, libc::AF_NETLINK];

@@ -1,4 +1,4 @@
-//! The archive from end to end, and the names of images.
+//! The archive from end to end.
 
 use std::io::Read;
 
@@ -68,23 +68,4 @@ fn the_same_program_makes_the_same_archive() {
         assert!(archive(&program(), &name, "1").unwrap() == first);
     }
     assert!(archive(&program(), &name, "2").unwrap() != first);
-}
-
-#[test]
-fn names_are_written_out_as_runtimes_do() {
-    let cases = [
-        ("apiproxy:0.1.0", "docker.io/library/apiproxy:0.1.0"),
-        ("apiproxy", "docker.io/library/apiproxy:latest"),
-        ("infra/apiproxy:1", "docker.io/infra/apiproxy:1"),
-        ("localhost/apiproxy:1", "localhost/apiproxy:1"),
-        ("10.0.0.1:5000/apiproxy:1", "10.0.0.1:5000/apiproxy:1"),
-    ];
-    for (text, whole) in cases {
-        assert_eq!(text.parse::<Name>().unwrap().to_string(), whole);
-    }
-    let digest = format!("apiproxy@sha256:{}", "0".repeat(64));
-    for text in ["", "Api Proxy", "apiproxy:", "apiproxy:a b", "x/UPPER:1", digest.as_str()] {
-        let error = text.parse::<Name>().unwrap_err();
-        assert!(error.to_string().contains("is no name of an image"), "{error}");
-    }
 }
