@@ -6,6 +6,8 @@
 
 #[path = "simulation/chart.rs"]
 mod chart;
+#[path = "shared/drawing.rs"]
+mod drawing;
 #[path = "simulation/fleet.rs"]
 mod fleet;
 #[path = "simulation/report.rs"]

@@ -1,6 +1,8 @@
 //! The read-only HTTP endpoint: metrics, liveness, readiness and status.
 
 mod export;
+mod history;
+mod page;
 mod status;
 
 use std::convert::Infallible;
@@ -10,7 +12,10 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -21,10 +26,14 @@ use tokio::time::{interval, sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::drain::{Drain, Phase};
+use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::model::Reader;
 use crate::proxy::WorkerHandle;
+use crate::throttle::Throttle;
 
+pub use crate::events::Severity;
+pub use history::{ConfigurationStatus, EventStatus, History};
 pub use status::{BackendStatus, ReasonStatus, Status};
 
 /// Admin clients served at a time; more wait. Scrapers and people need few, and a flood of them
@@ -43,6 +52,9 @@ const LIVE_WITHIN: Duration = Duration::from_secs(2);
 /// Histogram samples are folded this often.
 const FOLD_EVERY: Duration = Duration::from_secs(10);
 
+/// A failure to accept is logged at most this often.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
 /// What the admin endpoint shows.
 #[derive(Debug)]
 pub struct Parts {
@@ -54,6 +66,8 @@ pub struct Parts {
     pub drain: Drain,
     /// The data threads.
     pub workers: Rc<Vec<WorkerHandle>>,
+    /// What has happened.
+    pub events: Events,
     /// What does not change while the process runs.
     pub identity: status::Identity,
 }
@@ -66,6 +80,7 @@ pub async fn serve(listener: TcpListener, parts: Parts) {
     let seats = Arc::new(Semaphore::new(MOST_CLIENTS));
     let mut clients = tokio::task::JoinSet::new();
     let mut fold = interval(FOLD_EVERY);
+    let mut failures = Throttle::new(WARN_EVERY);
     loop {
         let Ok(seat) = seats.clone().acquire_owned().await else { return };
         let stream = tokio::select! {
@@ -77,7 +92,9 @@ pub async fn serve(listener: TcpListener, parts: Parts) {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    warn!(%error, "cannot accept an admin client");
+                    if let Some(left_out) = failures.admit() {
+                        warn!(%error, left_out, "cannot accept an admin client");
+                    }
                     sleep(Duration::from_millis(100)).await;
                     continue;
                 }
@@ -110,7 +127,7 @@ type Answer = Response<Full<Bytes>>;
 async fn answer(parts: &Parts, request: &Request<Incoming>) -> Answer {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "read-only: GET and HEAD only\n");
-        answer.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return answer;
     }
     match request.uri().path() {
@@ -125,8 +142,12 @@ async fn answer(parts: &Parts, request: &Request<Incoming>) -> Answer {
         "/livez" => livez(parts).await,
         "/readyz" => readyz(parts),
         "/status" => status(parts),
-        "/" => text(StatusCode::OK, "apiproxy: see /status, /metrics, /livez and /readyz\n"),
-        _ => text(StatusCode::NOT_FOUND, "not found: see /status, /metrics, /livez and /readyz\n"),
+        "/events" => json(&History::new(&parts.events)),
+        "/" => page(),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "not found: see /, /status, /events, /metrics, /livez and /readyz\n",
+        ),
     }
 }
 
@@ -154,8 +175,20 @@ fn readyz(parts: &Parts) -> Answer {
 
 fn status(parts: &Parts) -> Answer {
     let draining = parts.drain.phase() != Phase::Running;
-    let status = Status::new(&parts.identity, &parts.snapshot.load(), draining);
-    match serde_json::to_string(&status) {
+    json(&Status::new(&parts.identity, &parts.snapshot.load(), draining, &parts.events))
+}
+
+fn page() -> Answer {
+    let mut answer = typed(StatusCode::OK, "text/html; charset=utf-8", page::HTML.to_owned());
+    if let Ok(policy) = HeaderValue::from_str(&page::POLICY) {
+        answer.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    answer.headers_mut().insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    answer
+}
+
+fn json(document: &impl serde::Serialize) -> Answer {
+    match serde_json::to_string(document) {
         Ok(json) => typed(StatusCode::OK, "application/json", json + "\n"),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
@@ -166,10 +199,10 @@ fn text(status: StatusCode, body: impl Into<String>) -> Answer {
 }
 
 fn typed(status: StatusCode, kind: &'static str, body: String) -> Answer {
-    use hyper::header::HeaderValue;
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
 }

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use crate::config::{Config, Connections, Listen};
 use crate::drain::{Drain, Phase};
+use crate::events::{self, Event, Events};
 use crate::health::Trust;
 use crate::metrics::Metrics;
 use crate::model::{Hints, Reader, Snapshot, store};
@@ -82,6 +83,8 @@ struct Control {
     admin_listener: std::net::TcpListener,
     admin: admin::Parts,
     health: health::Parts,
+    events: Events,
+    moves: events::Rules,
     workers: Rc<Vec<WorkerHandle>>,
 }
 
@@ -108,6 +111,7 @@ pub fn build(config: &Config) -> Result<Bound, StartError> {
         policy: config.balance,
         entries: discovery::entries(&config.backends, started),
     });
+    let events = Events::default();
     let (hints, hint_receiver) = Hints::channel();
     let drain = Drain::default();
     let workers = proxy::start(proxy::Parts {
@@ -127,6 +131,7 @@ pub fn build(config: &Config) -> Result<Bound, StartError> {
         metrics: metrics.clone(),
         drain: drain.clone(),
         workers: workers.clone(),
+        events: events.clone(),
         identity: admin::Identity { listen: addresses.clone(), started },
     };
     let health = health::Parts {
@@ -135,8 +140,14 @@ pub fn build(config: &Config) -> Result<Bound, StartError> {
         writer: Rc::new(writer),
         hints: hint_receiver,
         metrics,
+        events: events.clone(),
     };
-    let control = Control { admin_listener, admin, health, workers };
+    let rebalance = config.rebalance;
+    let moves = events::Rules {
+        rebalance: rebalance.enabled.then_some((rebalance.after, rebalance.window)),
+        drain_timeout: config.connections.drain_timeout,
+    };
+    let control = Control { admin_listener, admin, health, events, moves, workers };
     Ok(Bound { addresses, admin: admin_address, drain, reader, control })
 }
 
@@ -167,16 +178,19 @@ impl Bound {
     /// # Errors
     /// The admin listener cannot be registered, or a data thread died.
     pub async fn serve(self) -> Result<(), StartError> {
-        let Control { admin_listener, admin, health, workers } = self.control;
+        let Control { admin_listener, admin, health, events, moves, workers } = self.control;
         let admin_listener = net::into_async(admin_listener)
             .map_err(|source| StartError::Listen { address: self.admin, source })?;
         info!(listen = ?self.addresses, admin = %self.admin, "serving");
         let writer = health.writer.clone();
+        let backends = self.reader.load().entries.len();
+        events.record(Event::Started { version: env!("CARGO_PKG_VERSION").to_owned(), backends });
         let control = async {
             tokio::select! {
                 () = admin::serve(admin_listener, admin) => {}
                 () = health::run(health) => {}
-                () = discovery::run(writer) => {}
+                () = discovery::run(writer, events.clone()) => {}
+                () = events::watch(self.reader.clone(), events.clone(), moves) => {}
             }
         };
         let died = async {
@@ -188,11 +202,14 @@ impl Bound {
             tokio::select! {
                 biased;
                 () = phases.draining() => {}
-                () = died => return Err(StartError::WorkerDied),
+                // A thread that hears of the drain first may end before this task hears of it.
+                () = died => if self.drain.phase() == Phase::Running {
+                    return Err(StartError::WorkerDied);
+                },
             }
             if let Phase::Draining { until } = self.drain.phase() {
-                let for_at_most = until.saturating_duration_since(Instant::now());
-                info!(?for_at_most, "draining: no new clients; open connections may end");
+                let within = until.saturating_duration_since(Instant::now());
+                events.record(Event::ShuttingDown { within });
             }
             for worker in workers.iter() {
                 worker.ended().await;

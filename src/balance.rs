@@ -1,6 +1,7 @@
 //! Chooses the backend for a new connection. Pure: the snapshot, the clock and the randomness come
 //! in as arguments.
 
+mod backoff;
 mod least_connections;
 mod power_of_two;
 mod random;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::model::{MAX_BACKENDS, Policy, Snapshot, Tier};
 
+pub use backoff::Backoff;
 pub use set::IndexSet;
 
 /// How long a recovered backend takes to get its full share of new connections. Every node sees it
@@ -41,9 +43,16 @@ impl Turn {
 ///
 /// The best tier with an untried backend wins (see [`crate::model::Tier`]); among its backends,
 /// recovering ones take part with a probability that grows over [`SLOW_START`], and the policy of
-/// the snapshot decides.
-pub fn pick(snapshot: &Snapshot, now: Instant, tried: IndexSet, turn: &mut Turn) -> Option<usize> {
-    let best = untried_best(snapshot, tried)?;
+/// the snapshot decides. Those in `aside` (see [`Backoff`]) come after the others of their tier, and
+/// after all that are ready.
+pub fn pick(
+    snapshot: &Snapshot,
+    now: Instant,
+    tried: IndexSet,
+    aside: IndexSet,
+    turn: &mut Turn,
+) -> Option<usize> {
+    let best = untried_best(snapshot, tried, aside)?;
     let settled = best.retain(|index| takes_part(snapshot, index, now, &mut turn.rng));
     let candidates = if settled.is_empty() { best } else { settled };
     let load = |index: usize| snapshot.entries[index].backend.counters.active();
@@ -58,17 +67,20 @@ pub fn pick(snapshot: &Snapshot, now: Instant, tried: IndexSet, turn: &mut Turn)
 }
 
 /// The untried backends of the best tier that has any.
-fn untried_best(snapshot: &Snapshot, tried: IndexSet) -> Option<IndexSet> {
-    let mut best: Option<(Tier, IndexSet)> = None;
+fn untried_best(snapshot: &Snapshot, tried: IndexSet, aside: IndexSet) -> Option<IndexSet> {
+    let mut best: Option<((Tier, bool), IndexSet)> = None;
     for (index, entry) in snapshot.entries.iter().enumerate().take(MAX_BACKENDS) {
         if tried.contains(index) {
             continue;
         }
-        let tier = snapshot.tier(entry);
+        let rank = match (snapshot.tier(entry), aside.contains(index)) {
+            (tier, false) => (tier, false),
+            (tier, true) => (tier.max(Tier::Suspect), true),
+        };
         match &mut best {
-            Some((current, set)) if *current == tier => *set = set.with(index),
-            Some((current, _)) if *current < tier => {}
-            _ => best = Some((tier, IndexSet::EMPTY.with(index))),
+            Some((current, set)) if *current == rank => *set = set.with(index),
+            Some((current, _)) if *current < rank => {}
+            _ => best = Some((rank, IndexSet::EMPTY.with(index))),
         }
     }
     best.map(|(_, set)| set)

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::config::BackendSpec;
+use crate::events::{Discovery, Event, Events};
 use crate::model::{Backend, BackendAddress, Condition, Entry, Host, Writer};
 
 /// How often a name is looked up again.
@@ -25,22 +26,24 @@ const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 pub fn entries(backends: &[BackendSpec], now: Instant) -> Vec<Entry> {
     let entry = |spec: &BackendSpec| {
         let backend = Backend::new(spec.name.clone(), spec.address.clone(), spec.zone.clone());
-        Entry {
-            backend: Arc::new(backend),
-            addresses: spec.address.socket_addr().into_iter().collect(),
-            condition: Condition::unknown(now),
-        }
+        let addresses = spec.address.socket_addr().into_iter().collect();
+        Entry::new(Arc::new(backend), addresses, Condition::unknown(now))
     };
     backends.iter().map(entry).collect()
 }
 
 /// Keeps the addresses of all named backends up to date until the future is dropped.
-pub async fn run(writer: Rc<Writer>) {
+pub async fn run(writer: Rc<Writer>, events: Events) {
     let snapshot = writer.reader().load().clone();
     let mut tasks = tokio::task::JoinSet::new();
     for entry in &snapshot.entries {
         if let Host::Name(name) = entry.backend.address.host() {
-            tasks.spawn_local(follow(writer.clone(), entry.backend.clone(), name.clone()));
+            tasks.spawn_local(follow(
+                writer.clone(),
+                events.clone(),
+                entry.backend.clone(),
+                name.clone(),
+            ));
         }
     }
     match tasks.join_next().await {
@@ -50,13 +53,13 @@ pub async fn run(writer: Rc<Writer>) {
     }
 }
 
-async fn follow(writer: Rc<Writer>, backend: Arc<Backend>, name: String) {
+async fn follow(writer: Rc<Writer>, events: Events, backend: Arc<Backend>, name: String) {
     let mut retry = FIRST_RETRY;
     let mut warned = false;
     loop {
         match look_up(&backend.address, &name).await {
             Ok(addresses) => {
-                publish(&writer, &backend, &addresses);
+                publish(&writer, &events, &backend, &addresses);
                 (retry, warned) = (FIRST_RETRY, false);
                 sleep(REFRESH).await;
             }
@@ -89,13 +92,15 @@ pub async fn look_up(address: &BackendAddress, name: &str) -> Result<Vec<SocketA
     if addresses.is_empty() { Err("it has no address".to_owned()) } else { Ok(addresses) }
 }
 
-fn publish(writer: &Writer, backend: &Arc<Backend>, addresses: &[SocketAddr]) {
+fn publish(writer: &Writer, events: &Events, backend: &Arc<Backend>, addresses: &[SocketAddr]) {
     let reader = writer.reader();
     let unchanged = reader.load().entry(backend).is_none_or(|entry| *entry.addresses == *addresses);
     if unchanged {
         return;
     }
-    info!(backend = %backend.name, ?addresses, "resolved");
+    let (name, addresses_now) = (backend.name.clone(), addresses.to_vec());
+    let change = Discovery::Resolved { backend: name, addresses: addresses_now };
+    events.record(Event::Discovery { source: "dns".to_owned(), change });
     writer.update(|snapshot| {
         if let Some(entry) = snapshot.entries.iter_mut().find(|e| Arc::ptr_eq(&e.backend, backend))
         {

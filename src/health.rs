@@ -14,6 +14,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::config::HealthCheck;
+use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::model::{Hint, Writer};
 
@@ -36,11 +37,13 @@ pub struct Parts {
     pub hints: mpsc::Receiver<Hint>,
     /// Counters and histograms.
     pub metrics: Metrics,
+    /// Where changes are recorded.
+    pub events: Events,
 }
 
 /// Probes all backends until the future is dropped. Runs on the control thread's local runtime.
 pub async fn run(parts: Parts) {
-    let Parts { check, trust, writer, mut hints, metrics } = parts;
+    let Parts { check, trust, writer, mut hints, metrics, events } = parts;
     let rules = Rules {
         rise: check.rise,
         fall: check.fall,
@@ -60,6 +63,7 @@ pub async fn run(parts: Parts) {
             probe.clone(),
             writer.clone(),
             metrics.clone(),
+            events.clone(),
         );
         tasks.spawn_local(supervisor.run(inbox));
     }

@@ -7,6 +7,7 @@
 //!                    -> health     probes and judges: the control thread
 //!                    -> discovery  resolves names:     the control thread
 //!                    -> admin      metrics and status: the control thread
+//!                    -> events     what happened, why: the control thread
 //! ```
 //!
 //! The components meet in one place, the store of [`model`]: an immutable [`model::Snapshot`] of all
@@ -20,7 +21,7 @@
 //! in as arguments.
 //!
 //! Imports point down: `cli -> app -> components -> {config, model} -> leaves` ([`drain`],
-//! [`metrics`], [`net`], [`signal`], [`tls`]), with `proxy -> {balance, rebalance}` sideways.
+//! [`metrics`], [`net`], [`signal`], [`throttle`], [`tls`]), with `proxy -> {balance, rebalance}` sideways.
 //! `tests/layering.rs` holds the table and fails when it is broken.
 
 pub mod admin;
@@ -32,6 +33,7 @@ pub mod demo;
 pub mod discovery;
 pub mod drain;
 pub mod dropin;
+pub mod events;
 pub mod hardening;
 pub mod health;
 pub mod image;
@@ -41,4 +43,5 @@ pub mod net;
 pub mod proxy;
 pub mod rebalance;
 pub mod signal;
+pub mod throttle;
 pub mod tls;

@@ -1,9 +1,13 @@
 //! The metrics registry: what is counted directly, what is copied in at each scrape, and the text.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{Counter, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
+use metrics::{
+    Counter, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit,
+};
 use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
@@ -41,12 +45,38 @@ pub struct DataPath {
     pub accept_errors: Counter,
     /// Second backends tried in parallel.
     pub hedged: Counter,
+    /// Bytes that went from socket to socket without a copy.
+    pub spliced: Counter,
+    /// Clients that waited for one backend only, because the retry budget was spent.
+    pub hedges_withheld: Counter,
 }
 
 impl DataPath {
+    /// What a data thread keeps to note how long clients waited for a backend.
+    pub fn connect_times(&self) -> ConnectTimes {
+        ConnectTimes { metrics: self.metrics.clone(), known: RefCell::default() }
+    }
+}
+
+/// The histograms of one thread's connects: a look-up in the registry for each client would
+/// allocate, and lock out other threads.
+#[derive(Debug)]
+pub struct ConnectTimes {
+    metrics: Metrics,
+    known: RefCell<HashMap<String, Histogram>>,
+}
+
+impl ConnectTimes {
     /// A client was connected to a backend in this time.
-    pub fn connected(&self, backend: &str, time: Duration) {
-        self.metrics.observe("apiproxy_connect_seconds", backend, time);
+    pub fn note(&self, backend: &str, time: Duration) {
+        let mut known = self.known.borrow_mut();
+        if let Some(histogram) = known.get(backend) {
+            histogram.record(time.as_secs_f64());
+            return;
+        }
+        let histogram = self.metrics.histogram("apiproxy_connect_seconds", backend);
+        histogram.record(time.as_secs_f64());
+        known.insert(backend.to_owned(), histogram);
     }
 }
 
@@ -79,6 +109,8 @@ impl Metrics {
             unserved: self.counter("apiproxy_clients_unserved_total", &[]),
             accept_errors: self.counter("apiproxy_accept_errors_total", &[]),
             hedged: self.counter("apiproxy_hedged_connects_total", &[]),
+            spliced: self.counter("apiproxy_spliced_bytes_total", &[]),
+            hedges_withheld: self.counter("apiproxy_hedges_withheld_total", &[]),
         }
     }
 
@@ -99,8 +131,7 @@ impl Metrics {
 
     /// Adds a time to a backend's histogram.
     pub fn observe(&self, name: &'static str, backend: &str, time: Duration) {
-        let key = key(name, &[("backend", backend)]);
-        self.recorder.register_histogram(&key, &METADATA).record(time.as_secs_f64());
+        self.histogram(name, backend).record(time.as_secs_f64());
     }
 
     /// The text of all metrics, with the process's own brought up to date.
@@ -113,6 +144,10 @@ impl Metrics {
     /// be called every few seconds.
     pub fn fold(&self) {
         self.handle.run_upkeep();
+    }
+
+    fn histogram(&self, name: &'static str, backend: &str) -> Histogram {
+        self.recorder.register_histogram(&key(name, &[("backend", backend)]), &METADATA)
     }
 
     fn counter(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Counter {
@@ -163,11 +198,17 @@ pub const CATALOGUE: &[(&str, Kind, &str)] = &[
     ),
     ("apiproxy_bytes_total", Kind::Counter, "Bytes relayed: up to a backend, down to clients."),
     (
+        "apiproxy_spliced_bytes_total",
+        Kind::Counter,
+        "Bytes of bulk that were relayed without a copy (splice).",
+    ),
+    (
         "apiproxy_connect_seconds",
         Kind::Histogram,
         "Time from accepting a client to a connected backend.",
     ),
     ("apiproxy_backend_state", Kind::Gauge, "1 for the state that a backend is in, 0 for others."),
+    ("apiproxy_backend_transitions_total", Kind::Counter, "Times that a backend entered a state."),
     ("apiproxy_probes_total", Kind::Counter, "Health probes, by result."),
     ("apiproxy_probe_seconds", Kind::Histogram, "Duration of health probes."),
     ("apiproxy_suspicions_total", Kind::Counter, "Doubts raised by the data path, by reason."),
@@ -175,6 +216,11 @@ pub const CATALOGUE: &[(&str, Kind, &str)] = &[
         "apiproxy_hedged_connects_total",
         Kind::Counter,
         "Second backends tried in parallel because the first was slow.",
+    ),
+    (
+        "apiproxy_hedges_withheld_total",
+        Kind::Counter,
+        "Clients whose second backend had to wait because the retry budget was spent.",
     ),
     (
         "apiproxy_rebalanced_total",

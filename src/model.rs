@@ -3,6 +3,7 @@
 mod address;
 mod backend;
 mod hint;
+mod probe_times;
 mod snapshot;
 mod state;
 mod store;
@@ -10,6 +11,7 @@ mod store;
 pub use address::{BackendAddress, Host, ParseAddressError};
 pub use backend::{Active, Backend, BackendName, CloseReason, ConnectOutcome, Counters, Direction};
 pub use hint::{Doubt, Hint, Hints};
-pub use snapshot::{Entry, MAX_BACKENDS, Policy, Snapshot, Tier, Zone};
+pub use probe_times::{PROBES_KEPT, ProbeTimes};
+pub use snapshot::{Entry, MAX_BACKENDS, Policy, Snapshot, Standing, Tier, Zone};
 pub use state::{Condition, Failure, Reason, State};
 pub use store::{Reader, Writer, store};

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 
 pub use tcp_info::{Unacknowledged, unacknowledged};
 
@@ -40,14 +40,40 @@ pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Connects without any option that would hold the process up; the caller bounds the time.
+/// Begins to connect; [`established`] waits for the outcome.
+///
+/// # Errors
+/// What the kernel says at once; see [`is_local`] for which of it is about this host.
+pub fn begin_connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking().cloexec(),
+        Some(Protocol::TCP),
+    )?;
+    socket.set_tcp_nodelay(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => Err(error),
+        _ => TcpStream::from_std(socket.into()),
+    }
+}
+
+/// Waits until a connection is there; the caller bounds the time.
+///
+/// # Errors
+/// Why there is none; see [`is_local`] for which of it is about this host.
+pub async fn established(stream: &TcpStream) -> io::Result<()> {
+    stream.writable().await?;
+    stream.take_error()?.map_or(Ok(()), Err)
+}
+
+/// Connects; the caller bounds the time.
 ///
 /// # Errors
 /// What the kernel says; see [`is_local`] for which of it is about this host.
 pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_nodelay(true)?;
-    socket.connect(address).await
+    let stream = begin_connect(address)?;
+    established(&stream).await?;
+    Ok(stream)
 }
 
 /// Connects to the first of these addresses that answers: the next one is tried at once on an error
@@ -79,17 +105,29 @@ pub async fn connect_any(
     }
 }
 
-/// Sets what both legs of a relayed connection have: no Nagle delay and keepalive.
+/// Sets what both legs of a relayed connection have: no Nagle delay and keepalive. To be called on a
+/// listener: Linux gives what it accepts the options that it has itself.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn tune_accepted(listener: &std::net::TcpListener, keepalive: Duration) -> io::Result<()> {
+    SockRef::from(listener).set_tcp_nodelay(true)?;
+    keep_alive(&SockRef::from(listener), keepalive)
+}
+
+/// The same for a socket of [`begin_connect`], which has no Nagle delay already.
 ///
 /// # Errors
 /// The socket is already dead.
-pub fn tune(stream: &TcpStream, keepalive: Duration) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    socket.set_tcp_nodelay(true)?;
+pub fn tune_connected(stream: &TcpStream, keepalive: Duration) -> io::Result<()> {
+    keep_alive(&SockRef::from(stream), keepalive)
+}
+
+fn keep_alive(socket: &SockRef<'_>, idle: Duration) -> io::Result<()> {
     socket.set_tcp_keepalive(
         &TcpKeepalive::new()
-            .with_time(keepalive)
-            .with_interval(KEEPALIVE_INTERVAL.min(keepalive))
+            .with_time(idle)
+            .with_interval(KEEPALIVE_INTERVAL.min(idle))
             .with_retries(KEEPALIVE_PROBES),
     )
 }
@@ -179,4 +217,39 @@ pub fn raise_file_limit() -> Option<u64> {
 /// No descriptor is left for the runtime's poller.
 pub fn into_async(listener: std::net::TcpListener) -> io::Result<TcpListener> {
     TcpListener::from_std(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn both_legs_have_their_options_without_one_more_call_for_each_client() {
+        let idle = Duration::from_secs(17);
+        let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
+        tune_accepted(&listener, idle).unwrap();
+        let address = listener.local_addr().unwrap();
+        let listener = into_async(listener).unwrap();
+        let connected = begin_connect(address).unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        established(&connected).await.unwrap();
+        tune_connected(&connected, idle).unwrap();
+        for stream in [&accepted, &connected] {
+            let socket = SockRef::from(stream);
+            assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), idle);
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+            assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_PROBES);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_says_so() {
+        let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let error = connect(address).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(!is_local(&error));
+    }
 }

@@ -1,9 +1,10 @@
 //! The data plane: accepts clients, connects them to a backend and relays bytes until one end is
 //! done. Everything of one connection happens on one data thread.
 
+mod budget;
 mod connect;
 mod connection;
-#[cfg(fuzzing)]
+#[doc(hidden)]
 pub mod fuzzing;
 mod listener;
 mod permits;
@@ -24,6 +25,7 @@ use crate::model::{Hints, Reader};
 pub use permits::{Permit, Permits};
 pub use worker::{WorkerError, WorkerHandle};
 
+use relay::PipeMemory;
 use worker::{Mailbox, Shared};
 
 /// What the data plane is built from.
@@ -62,6 +64,7 @@ pub fn start(parts: Parts) -> Result<Vec<WorkerHandle>, WorkerError> {
         snapshot: parts.snapshot,
         hints: parts.hints,
         permits: Permits::new(parts.connections.max.get()),
+        pipes: PipeMemory::default(),
         metrics: parts.metrics,
     });
     let mailboxes: Vec<Mailbox> = (0..parts.threads).map(|_| Mailbox::default()).collect();

@@ -1,9 +1,13 @@
 //! Which connections move when a backend is ready again, and when a quiet moment is one. Pure: counts,
 //! the clock and randomness come in as arguments.
 
+mod moves;
+
 use std::time::{Duration, Instant};
 
 use crate::model::{Snapshot, State, Tier};
+
+pub use moves::{Connections, Movable, Move, Moves};
 
 /// The probability with which each connection of a backend is to move, by the index of its entry.
 ///
@@ -12,7 +16,7 @@ use crate::model::{Snapshot, State, Tier};
 /// even although no node is. Connections of a worse tier (another zone, while the own zone has a
 /// backend ready) all move.
 pub fn surplus(snapshot: &Snapshot) -> Vec<f64> {
-    let ready = |entry: &&crate::model::Entry| entry.condition.state == State::Ready;
+    let ready = |entry: &&crate::model::Entry| entry.is_ready();
     // Doubt passes: it says nothing about where connections belong.
     let tier = |entry: &crate::model::Entry| match snapshot.tier(entry) {
         Tier::Suspect => Tier::Remote,
@@ -25,7 +29,7 @@ pub fn surplus(snapshot: &Snapshot) -> Vec<f64> {
     let all: f64 = snapshot.entries.iter().filter(ready).map(active).sum();
     let takers = snapshot.entries.iter().filter(ready).filter(|entry| tier(entry) == best).count();
     let share = all / count(takers);
-    let surplus = |entry: &crate::model::Entry| match entry.condition.state {
+    let surplus = |entry: &crate::model::Entry| match entry.state() {
         State::Ready if tier(entry) > best => 1.0,
         State::Ready if active(entry) > share => 1.0 - share / active(entry),
         _ => 0.0,
@@ -120,7 +124,7 @@ mod tests {
             let backend = Arc::new(Backend::new(name, address, zone.map(Into::into)));
             held.extend((0..*active).map(|_| backend.occupy()));
             let condition = Condition { state: *state, ..Condition::unknown(now) };
-            Entry { backend, addresses: [].into(), condition }
+            Entry::new(backend, [].into(), condition)
         });
         let entries = entries.collect();
         (Snapshot { generation: 0, zone: None, policy: Policy::default(), entries }, held)

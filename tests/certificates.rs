@@ -90,7 +90,7 @@ fn servers_with_a_bad_certificate_never_become_ready() {
             (proxy.metric("apiproxy_probes_total", &labels) >= 5.0).then_some(())
         });
         let log = proxy.log_text();
-        let name = format!("\"{}\" ", server.name());
+        let name = format!("backend=\"{}\" ", server.name());
         let of_it = |line: &&str| line.contains("backend state") && line.contains(&name);
         assert_eq!(log.lines().filter(of_it).count(), 1, "dead once and for all");
     }

@@ -2,6 +2,8 @@
 //! names the folder with etcd, kube-apiserver and kubectl, as setup-envtest does.
 #![expect(clippy::unwrap_used, reason = "helpers of tests; what fails ends the test")]
 
+#[path = "kubernetes/binaries.rs"]
+mod binaries;
 #[path = "kubernetes/cluster.rs"]
 mod cluster;
 mod common;
@@ -20,7 +22,8 @@ use std::time::{Duration, Instant};
 use apiproxy::admin::{BackendStatus, Status};
 use apiproxy::demo::{Load, LoadOptions, LoadStats, Protocol};
 
-use cluster::{Held, SHUTDOWN_DELAY, block_on};
+use binaries::block_on;
+use cluster::{Held, SHUTDOWN_DELAY};
 use common::{Proxy, wait_for};
 use kubectl::{Applied, Kubectl, Watch};
 

@@ -31,6 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "config",
             "discovery",
             "drain",
+            "events",
             "health",
             "metrics",
             "model",
@@ -45,11 +46,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("hardening", &["config"]),
     ("image", &[]),
     // It shows the data threads' signs of life.
-    ("admin", &["drain", "metrics", "model", "proxy"]),
-    ("discovery", &["config", "model"]),
-    ("health", &["config", "metrics", "model", "net", "tls"]),
-    ("rebalance", &["model"]),
-    ("proxy", &["balance", "rebalance", "config", "drain", "metrics", "model", "net"]),
+    ("admin", &["drain", "events", "metrics", "model", "proxy", "throttle"]),
+    ("discovery", &["config", "events", "model"]),
+    ("health", &["config", "events", "metrics", "model", "net", "tls"]),
+    // What the data threads do by themselves is told from the same shares that they go by.
+    ("events", &["model", "rebalance"]),
+    ("rebalance", &["config", "model"]),
+    ("proxy", &["balance", "rebalance", "config", "drain", "metrics", "model", "net", "throttle"]),
     ("balance", &["model"]),
     ("config", &["model", "tls"]),
     ("model", &[]),
@@ -57,6 +60,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("net", &[]),
     ("signal", &[]),
+    ("throttle", &[]),
     ("tls", &[]),
 ];
 

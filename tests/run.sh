@@ -17,6 +17,8 @@ need curl curl
 need openssl openssl
 need ss iproute2
 need ip iproute2
+need ethtool ethtool
+need haproxy haproxy
 need nft nftables
 need prlimit util-linux
 need musl-gcc musl-tools
@@ -26,6 +28,9 @@ need systemd-analyze systemd
 need dpkg-deb dpkg
 need debootstrap debootstrap
 need cc build-essential
+need chromium chromium
+need prometheus prometheus
+need promtool prometheus
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         echo "installing ${missing[*]}"

@@ -2,12 +2,14 @@
 
 mod common;
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Cluster, Proxy, report, wait_for};
+use apiproxy::app;
+use apiproxy::config::{self, Overrides};
+use common::{Cluster, Echo, Proxy, backend_lines, report, wait_for};
 
 const SIGTERM: i32 = 15;
 
@@ -93,4 +95,31 @@ fn drain_timeout_cuts_the_rest() {
     report(&format!("drainTimeout 2 s: it ends after {time:?}"));
     assert_eq!(status.code(), Some(0));
     assert!(time > Duration::from_millis(1900) && time < Duration::from_secs(4), "{time:?}");
+}
+
+/// Regression: an acceptor that heard of the drain first took its thread with it, in one of ten drains.
+#[test]
+fn no_drain_cuts_what_is_open() {
+    let server = Echo::start(b'a');
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "apiVersion: apiproxy.io/v1alpha1\nkind: ProxyConfiguration\n\
+         listen: [\"127.0.0.1:0\", \"127.0.0.2:0\", \"127.0.0.3:0\"]\nadmin: {{ listen: \"127.0.0.1:0\" }}\n\
+         healthCheck: {{ type: tcp }}\nthreads: 2\n{}",
+        backend_lines(&[server.address])
+    );
+    let config = config::parse("test", &text, folder.path(), &Overrides::default()).unwrap();
+    for round in 0..200 {
+        let proxy = app::spawn(config.clone()).unwrap();
+        let mut client = TcpStream::connect(proxy.addresses[0]).unwrap();
+        let mut answer = [0; 1];
+        client.read_exact(&mut answer).unwrap();
+        proxy.drain.start(tokio::time::Instant::now() + Duration::from_mins(1));
+        wait_for("new clients are refused", Duration::from_secs(2), || {
+            TcpStream::connect(proxy.addresses[0]).err()
+        });
+        client.write_all(b"x").unwrap();
+        let answered = client.read_exact(&mut answer);
+        assert!(answered.is_ok(), "round {round}: {answered:?}");
+    }
 }

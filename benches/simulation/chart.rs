@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::drawing::{open, rectangle, write};
 use crate::fleet::Figures;
 
 const WIDTH: f64 = 420.0;
@@ -18,11 +19,7 @@ const COLORS: [&str; 5] = ["#d1495b", "#00798c", "#edae49", "#30638e", "#7a5195"
 pub(crate) fn svg(figures: &[Figures]) -> String {
     let rows = figures.len().div_ceil(2);
     let (width, height) = (2.0 * (WIDTH + 1.5 * MARGIN), float(rows) * ROW + 20.0);
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
-         font-family=\"sans-serif\" font-size=\"11\" fill=\"#222\">\n\
-         <rect width=\"{width}\" height=\"{height}\" fill=\"#fff\"/>\n"
-    );
+    let mut svg = open(width, height);
     for (number, figures) in figures.iter().enumerate() {
         let x = float(number / rows) * (WIDTH + 1.5 * MARGIN) + MARGIN;
         let y = float(number % rows) * ROW + 30.0;
@@ -90,14 +87,7 @@ fn line(svg: &mut String, x: f64, y: f64, height: f64, color: &str, values: &[f6
 }
 
 fn frame(svg: &mut String, x: f64, y: f64, height: f64) {
-    let _ = writeln!(
-        svg,
-        "<rect x=\"{x}\" y=\"{y}\" width=\"{WIDTH}\" height=\"{height}\" fill=\"none\" stroke=\"#bbb\"/>"
-    );
-}
-
-fn write(svg: &mut String, x: f64, y: f64, anchor: &str, text: &str) {
-    let _ = writeln!(svg, "<text x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\">{text}</text>");
+    rectangle(svg, (x, y), (WIDTH, height), ("none", "#bbb"));
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]

@@ -9,14 +9,15 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apiproxy::balance::{IndexSet, Turn, pick};
+use apiproxy::balance::{Backoff, IndexSet, Turn, pick};
 use apiproxy::health::{Machine, Observation};
 use apiproxy::model::{Backend, BackendName, Condition, Entry, Policy, Snapshot, State};
+use apiproxy::rebalance::Moves;
 
 use super::World;
 use super::tally::Tally;
 use connection::Connection;
-use moves::Moves;
+use moves::{Client, Clients};
 use watch::{HURRY, Watch};
 
 /// Long-lived connections of a node: kubelet, kube-proxy, network, log and metrics agents.
@@ -48,9 +49,10 @@ pub(super) struct Node<'a> {
     tally: &'a mut Tally,
     rng: fastrand::Rng,
     turn: Turn,
+    backoff: Backoff,
     snapshot: Snapshot,
     watches: Vec<Watch>,
-    connections: Vec<Connection>,
+    connections: Clients,
     moves: Moves,
     next_sweep: Option<Instant>,
     /// Deaths and dials.
@@ -71,7 +73,8 @@ impl<'a> Node<'a> {
             agenda.extend(deaths.map(|at| Reverse((at, Event::Death(server)))));
         }
         let connections: Vec<_> =
-            (0..rng.usize(CONNECTIONS)).map(|_| Connection::new(&mut rng)).collect();
+            (0..rng.usize(CONNECTIONS)).map(|_| Client::new(Connection::new(&mut rng))).collect();
+        let settings = &world.settings;
         for client in 0..connections.len() {
             let at = start + Duration::from_secs_f64(1.0 + rng.f64() * STARTS);
             agenda.push(Reverse((at, Event::Dial(client))));
@@ -80,10 +83,11 @@ impl<'a> Node<'a> {
             world,
             tally,
             turn: Turn::new(rng.u64(..)),
+            backoff: Backoff::default(),
             snapshot: Snapshot { generation: 0, zone: None, policy: Policy::default(), entries },
             watches,
-            connections,
-            moves: Moves::new(&world.settings, rng.u64(..)),
+            connections: Clients::new(connections),
+            moves: Moves::new(settings.rebalance, settings.connections.drain_timeout),
             next_sweep: None,
             agenda,
             rng,
@@ -190,17 +194,19 @@ impl<'a> Node<'a> {
     }
 
     fn sweep(&mut self, now: Instant) {
-        let (next, closed) = self.moves.sweep(&mut self.connections, &self.snapshot, now);
-        self.next_sweep = next;
-        for client in closed {
-            self.close(client, now);
+        let random = || self.rng.f64();
+        self.next_sweep = self.moves.sweep(&self.connections, &self.snapshot, now, random);
+        for client in 0..self.connections.len() {
+            if self.connections.of(client).closing {
+                self.close(client, now);
+            }
         }
     }
 
     fn cut(&mut self, server: usize, now: Instant) {
         self.agenda.pop();
         for client in 0..self.connections.len() {
-            if self.connections[client].server() == Some(server) {
+            if self.connections.of(client).server() == Some(server) {
                 self.close(client, now);
             }
         }
@@ -208,7 +214,7 @@ impl<'a> Node<'a> {
 
     /// A connection ends, and its client will dial again.
     fn close(&mut self, client: usize, now: Instant) {
-        if let Some(server) = self.connections[client].close() {
+        if let Some(server) = self.connections.of(client).close() {
             self.tally.closed(server, self.elapsed(now));
         }
         self.dial_later(client, now);
@@ -222,18 +228,22 @@ impl<'a> Node<'a> {
     /// Tries the servers one after another, as the proxy does for a client.
     fn dial(&mut self, client: usize, now: Instant) {
         let mut tried = IndexSet::EMPTY;
-        while let Some(server) = pick(&self.snapshot, now, tried, &mut self.turn) {
+        let aside = self.backoff.aside(&self.snapshot, now);
+        while let Some(server) = pick(&self.snapshot, now, tried, aside, &mut self.turn) {
             tried = tried.with(server);
+            let Entry { backend, condition, .. } = &self.snapshot.entries[server];
+            self.backoff.tried(backend, now);
             if self.accepts(server, now) {
-                let Entry { backend, condition, .. } = &self.snapshot.entries[server];
+                self.backoff.connected(backend);
                 let state = condition.state;
-                self.connections[client].open(server, backend.occupy(), now);
+                self.connections.of(client).open(server, backend.occupy(), now);
                 self.tally.dialed(server, self.elapsed(now));
                 if matches!(state, State::Dead | State::NotReady) {
                     self.hurry(server, true, now);
                 }
                 return;
             }
+            self.backoff.failed(backend, now, now, self.rng.f64());
             self.tally.refused(server, self.elapsed(now));
             self.doubt(server, now);
         }
@@ -245,5 +255,5 @@ fn entry(number: usize, start: Instant) -> Entry {
     let address = std::net::SocketAddr::from(([10, 0, 0, 1], 6443));
     let name = BackendName::new(format!("cp{}", number + 1));
     let backend = Arc::new(Backend::new(name, address.into(), None));
-    Entry { backend, addresses: [address].into(), condition: Condition::unknown(start) }
+    Entry::new(backend, [address].into(), Condition::unknown(start))
 }

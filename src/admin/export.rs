@@ -29,7 +29,7 @@ pub(super) fn backends(metrics: &Metrics, snapshot: &Snapshot) {
         }
         for state in State::ALL {
             let labels = [("backend", backend), ("state", state.as_str())];
-            let value = if entry.condition.state == state { 1.0 } else { 0.0 };
+            let value = if entry.state() == state { 1.0 } else { 0.0 };
             metrics.set("apiproxy_backend_state", &labels, value);
         }
     }

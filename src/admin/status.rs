@@ -1,11 +1,16 @@
 //! The status document: what `/status` answers and `apiproxy status` shows.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ConnectOutcome, Direction, Entry, Policy, Reason, Snapshot, State};
+use super::history::{self, ConfigurationStatus, EventStatus};
+use crate::events::Events;
+use crate::model::{
+    CloseReason, ConnectOutcome, Direction, Entry, Policy, Reason, Snapshot, State,
+};
 
 /// What does not change while the process runs.
 #[derive(Clone, Debug)]
@@ -38,8 +43,20 @@ pub struct Status {
     pub usable: bool,
     /// Has the process been told to end?
     pub draining: bool,
+    /// The configuration in force.
+    #[serde(default)]
+    pub configuration: ConfigurationStatus,
+    /// Where backends come from, and how many from each: `apiproxy_endpoints`.
+    #[serde(default)]
+    pub sources: BTreeMap<String, usize>,
     /// The backends, in the order of the configuration.
     pub backends: Vec<BackendStatus>,
+    /// The last eight failovers, the oldest first.
+    #[serde(default)]
+    pub failovers: Vec<EventStatus>,
+    /// The number of the latest event: `/events` has news when it has grown.
+    #[serde(default)]
+    pub latest_event: u64,
 }
 
 /// One backend.
@@ -76,6 +93,12 @@ pub struct BackendStatus {
     pub bytes_up: u64,
     /// Bytes relayed from it to clients.
     pub bytes_down: u64,
+    /// Connections reset so far because it was dead.
+    #[serde(default)]
+    pub resets_total: u64,
+    /// How long its last 60 probes took, the oldest first; none where it was not found ready.
+    #[serde(default)]
+    pub probe_milliseconds: Vec<Option<f64>>,
 }
 
 /// A reason.
@@ -90,7 +113,7 @@ pub struct ReasonStatus {
 
 impl Status {
     /// Describes a snapshot.
-    pub fn new(identity: &Identity, snapshot: &Snapshot, draining: bool) -> Self {
+    pub fn new(identity: &Identity, snapshot: &Snapshot, draining: bool, events: &Events) -> Self {
         let now = Instant::now();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -102,14 +125,18 @@ impl Status {
             generation: snapshot.generation,
             usable: snapshot.usable(),
             draining,
+            configuration: ConfigurationStatus::new(events),
+            sources: BTreeMap::from([("static".to_owned(), snapshot.entries.len())]),
             backends: snapshot.entries.iter().map(|entry| backend(entry, now)).collect(),
+            failovers: events.failovers().iter().map(EventStatus::new).collect(),
+            latest_event: events.latest(),
         }
     }
 }
 
 fn backend(entry: &Entry, now: Instant) -> BackendStatus {
-    let Entry { backend, addresses, condition } = entry;
-    let counters = &backend.counters;
+    let Entry { backend, addresses, condition, .. } = entry;
+    let (counters, probe_times) = (&backend.counters, &backend.probe_times);
     let age = now.saturating_duration_since(condition.since);
     let since = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
     let failures = [
@@ -123,9 +150,9 @@ fn backend(entry: &Entry, now: Instant) -> BackendStatus {
         address: backend.address.to_string(),
         resolved: addresses.to_vec(),
         zone: backend.zone.as_deref().map(str::to_owned),
-        state: condition.state,
+        state: entry.state(),
         suspect: condition.suspect,
-        since: humantime::format_rfc3339_seconds(since).to_string(),
+        since: history::seconds(since),
         since_seconds: age.as_secs(),
         reason: reason(&condition.reason),
         warning: condition.warning.as_ref().map(reason),
@@ -134,7 +161,14 @@ fn backend(entry: &Entry, now: Instant) -> BackendStatus {
         connect_failures_total: failures.iter().map(|outcome| counters.connects(*outcome)).sum(),
         bytes_up: counters.bytes(Direction::Up),
         bytes_down: counters.bytes(Direction::Down),
+        resets_total: counters.closes(CloseReason::BackendDead),
+        probe_milliseconds: probe_times.all().into_iter().map(|time| time.map(millis)).collect(),
     }
+}
+
+/// Milliseconds with two decimals: what a chart can show.
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 100_000.0).round() / 100.0
 }
 
 fn reason(reason: &Reason) -> ReasonStatus {

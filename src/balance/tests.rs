@@ -12,10 +12,10 @@ fn entry(number: usize, state: State, zone: Option<&str>, now: Instant) -> Entry
     let backend =
         Backend::new(BackendName::new(format!("cp{number}")), address, zone.map(Zone::from));
     let condition = Condition { state, ..Condition::unknown(now) };
-    Entry { backend: Arc::new(backend), addresses: [].into(), condition }
+    Entry::new(Arc::new(backend), [].into(), condition)
 }
 
-fn snapshot(policy: Policy, states: &[State], now: Instant) -> Snapshot {
+pub(super) fn snapshot(policy: Policy, states: &[State], now: Instant) -> Snapshot {
     let entries =
         states.iter().enumerate().map(|(number, state)| entry(number, *state, None, now)).collect();
     Snapshot { generation: 0, zone: None, policy, entries }
@@ -24,7 +24,8 @@ fn snapshot(policy: Policy, states: &[State], now: Instant) -> Snapshot {
 fn first_picks(snapshot: &Snapshot, now: Instant) -> Vec<u64> {
     let mut counts = vec![0; snapshot.entries.len()];
     for seed in 0..ROUNDS {
-        let index = pick(snapshot, now, IndexSet::EMPTY, &mut Turn::new(seed)).expect("a pick");
+        let index = pick(snapshot, now, IndexSet::EMPTY, IndexSet::EMPTY, &mut Turn::new(seed))
+            .expect("a pick");
         counts[index] += 1;
     }
     counts
@@ -53,7 +54,7 @@ fn better_tiers_come_first_and_every_backend_is_tried_once() {
         let mut turn = Turn::new(7);
         let mut tried = IndexSet::EMPTY;
         let mut order = Vec::new();
-        while let Some(index) = pick(&snapshot, now, tried, &mut turn) {
+        while let Some(index) = pick(&snapshot, now, tried, IndexSet::EMPTY, &mut turn) {
             order.push(index);
             tried = tried.with(index);
         }
@@ -87,7 +88,7 @@ fn least_connections_levels_the_load() {
     let mut turn = Turn::new(1);
     let mut open = Vec::new();
     for _ in 0..30 {
-        let index = pick(&snapshot, now, IndexSet::EMPTY, &mut turn).unwrap();
+        let index = pick(&snapshot, now, IndexSet::EMPTY, IndexSet::EMPTY, &mut turn).unwrap();
         open.push(snapshot.entries[index].backend.occupy());
     }
     for entry in &snapshot.entries {
@@ -100,8 +101,9 @@ fn round_robin_takes_turns() {
     let now = Instant::now();
     let snapshot = snapshot(Policy::RoundRobin, &[State::Ready; 3], now);
     let mut turn = Turn::new(3);
-    let picks: Vec<_> =
-        (0..7).map(|_| pick(&snapshot, now, IndexSet::EMPTY, &mut turn).unwrap()).collect();
+    let picks: Vec<_> = (0..7)
+        .map(|_| pick(&snapshot, now, IndexSet::EMPTY, IndexSet::EMPTY, &mut turn).unwrap())
+        .collect();
     for pair in picks.windows(2) {
         assert_eq!(pair[1], (pair[0] + 1) % 3, "{picks:?}");
     }

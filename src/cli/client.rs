@@ -7,21 +7,31 @@ use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::CliError;
-use crate::admin::Status;
+use crate::admin::{History, Status};
 
 /// A local process that does not answer for so long is stuck.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Far more than the status of 64 backends takes. What is longer is not from apiproxy.
+/// Far more than the status of 64 backends or 256 events take. What is longer is not from apiproxy.
 const LONGEST: usize = 4 * 1024 * 1024;
 
 /// Fetches the status document.
 pub(super) async fn status(admin: SocketAddr) -> Result<Status, CliError> {
-    let (code, body) = match timeout(PATIENCE, get(admin, "/status")).await {
+    fetch(admin, "/status").await
+}
+
+/// Fetches what has happened.
+pub(super) async fn events(admin: SocketAddr) -> Result<History, CliError> {
+    fetch(admin, "/events").await
+}
+
+async fn fetch<T: DeserializeOwned>(admin: SocketAddr, path: &str) -> Result<T, CliError> {
+    let (code, body) = match timeout(PATIENCE, get(admin, path)).await {
         Ok(answer) => answer?,
         Err(_) => {
             return Err(CliError::Failed(format!(

@@ -33,11 +33,16 @@ pub(super) fn emit_bytes(bytes: &[u8]) -> Result<(), CliError> {
     }
 }
 
+/// A document as JSON.
+pub(super) fn json(document: &impl Serialize) -> Result<String, CliError> {
+    serde_json::to_string_pretty(document)
+        .map(|json| json + "\n")
+        .map_err(|error| CliError::Failed(format!("cannot write JSON: {error}")))
+}
+
 /// Writes a document as JSON.
 pub(super) fn emit_json(document: &impl Serialize) -> Result<(), CliError> {
-    let json = serde_json::to_string_pretty(document)
-        .map_err(|error| CliError::Failed(format!("cannot write JSON: {error}")))?;
-    emit(&(json + "\n"))
+    emit(&json(document)?)
 }
 
 /// Tells the user what went wrong.

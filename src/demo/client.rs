@@ -128,15 +128,34 @@ async fn request(
     connection: Option<Connection>,
     stats: &watch::Sender<LoadStats>,
 ) -> io::Result<(String, Connection)> {
-    // As client-go does: a connection that was closed while it was idle is no failed request.
-    let kept = connection.filter(|connection| !connection.is_closed());
-    let mut connection = if let Some(connection) = kept {
-        connection
-    } else {
-        stats.send_modify(|stats| stats.dials += 1);
-        dialer.dial(Protocol::Http2).await?
-    };
-    let response = connection.get("/api/v1/namespaces").await?;
+    // As client-go does: a connection that was closed while it was idle is no failed request, nor is
+    // one that was closed before the request had left.
+    if let Some(mut kept) = connection.filter(|connection| !connection.is_closed()) {
+        match kept.get(PATH).await {
+            Err(error) if never_left(&error) => {}
+            response => return finish(response?, kept).await,
+        }
+    }
+    stats.send_modify(|stats| stats.dials += 1);
+    let mut connection = dialer.dial(Protocol::Http2).await?;
+    let response = connection.get(PATH).await?;
+    finish(response, connection).await
+}
+
+/// What is asked for.
+const PATH: &str = "/api/v1/namespaces";
+
+/// Was the connection closed before anything of the request was sent?
+fn never_left(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<hyper::Error>());
+    error.is_some_and(|error| error.is_canceled() || error.is_closed())
+}
+
+/// Reads an answer to its end.
+async fn finish(
+    response: Response<Incoming>,
+    connection: Connection,
+) -> io::Result<(String, Connection)> {
     let server = check(&response)?;
     response.into_body().collect().await.map_err(io::Error::other)?;
     Ok((server, connection))

@@ -254,7 +254,7 @@ impl Machine {
 
     /// Well, as far as anybody knows.
     fn is_steady(&self) -> bool {
-        matches!(self.condition.state, State::Ready | State::Drained) && !self.condition.suspect
+        self.condition.state == State::Ready && !self.condition.suspect
     }
 
     /// How long to wait from one turn to probe to the next one, before jitter.
@@ -281,6 +281,8 @@ impl Machine {
     }
 }
 
+#[cfg(test)]
+mod model_tests;
 #[cfg(test)]
 mod settling_tests;
 #[cfg(test)]

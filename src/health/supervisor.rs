@@ -9,10 +9,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep_until};
 use tracing::{debug, info, warn};
 
-use super::machine::{Machine, NONE_READY_PACE, Observation, Rules};
+use super::machine::{Machine, NONE_READY_PACE, Observation, Rules, Verdict};
 use super::probe::{Probe, Report, Session};
+use crate::events::{Event, Events};
 use crate::metrics::Metrics;
-use crate::model::{Backend, CloseReason, Condition, Hint, State, Writer};
+use crate::model::{Backend, CloseReason, Condition, Doubt, Hint, State, Writer};
 
 /// Paces are drawn from 90% to 110% of their value, so that the probes of a fleet that started
 /// together drift apart.
@@ -22,6 +23,12 @@ const JITTER: f64 = 0.1;
 /// of them, but never a pile.
 const MOST_PROBES: usize = 8;
 
+/// Counts the doubts that were news.
+const SUSPICIONS: &str = "apiproxy_suspicions_total";
+
+/// Counts the states that a backend enters.
+const TRANSITIONS: &str = "apiproxy_backend_transitions_total";
+
 pub(super) struct Supervisor {
     backend: Arc<Backend>,
     machine: Machine,
@@ -29,6 +36,7 @@ pub(super) struct Supervisor {
     session: Session,
     writer: Rc<Writer>,
     metrics: Metrics,
+    events: Events,
     published: Condition,
     /// Did the last probe fail for a reason of our own? Said once, not with every probe.
     unable: bool,
@@ -58,7 +66,9 @@ impl Supervisor {
         probe: Rc<Probe>,
         writer: Rc<Writer>,
         metrics: Metrics,
+        events: Events,
     ) -> Self {
+        count_from_zero(&metrics, backend.name.as_str());
         let machine = Machine::new(rules, Instant::now().into_std());
         let published = machine.condition().clone();
         let session = Session::default();
@@ -69,6 +79,7 @@ impl Supervisor {
             session,
             writer,
             metrics,
+            events,
             published,
             unable: false,
             resets: 0,
@@ -161,6 +172,8 @@ impl Supervisor {
                     info!(backend = name, "this host can probe again");
                 }
                 self.metrics.observe("apiproxy_probe_seconds", name, time);
+                let good = matches!(verdict, Verdict::Ready { .. } | Verdict::Alive(_));
+                self.backend.probe_times.add(good.then_some(time));
                 self.machine.observe(&Observation {
                     started: ended.started.into_std(),
                     ended: ended.at.into_std(),
@@ -185,8 +198,9 @@ impl Supervisor {
                 if news {
                     let labels =
                         [("backend", self.backend.name.as_str()), ("reason", doubt.as_str())];
-                    self.metrics.increment("apiproxy_suspicions_total", &labels);
-                    debug!(backend = %self.backend.name, reason = doubt.as_str(), "suspicious");
+                    self.metrics.increment(SUSPICIONS, &labels);
+                    let backend = self.backend.name.clone();
+                    self.events.record(Event::Doubt { backend, doubt: *doubt });
                 }
                 self.publish();
                 news
@@ -204,17 +218,16 @@ impl Supervisor {
         }
         let (from, to) = (self.published.state, condition.state);
         if from != to {
-            let (backend, reason) = (self.backend.name.as_str(), &condition.reason);
-            if to == State::Ready {
-                info!(backend, %from, %to, %reason, "backend state");
-            } else {
-                warn!(backend, %from, %to, %reason, "backend state");
-            }
+            let (backend, reason) = (self.backend.name.clone(), condition.reason.clone());
+            let labels = [("backend", backend.as_str()), ("state", to.as_str())];
+            self.metrics.increment(TRANSITIONS, &labels);
+            self.events.record(Event::State { backend, from, to, reason });
         }
         if let Some(warning) = &condition.warning
             && self.published.warning.as_ref() != Some(warning)
         {
-            warn!(backend = %self.backend.name, %warning, "backend is ready, with a reservation");
+            let (backend, reason) = (self.backend.name.clone(), warning.clone());
+            self.events.record(Event::Reservation { backend, reason });
         }
         self.published = condition.clone();
         self.writer.update(|snapshot| {
@@ -223,6 +236,16 @@ impl Supervisor {
                 entry.condition = self.published.clone();
             }
         });
+    }
+}
+
+/// A series that begins with its first event shows no increase: it must be there before.
+fn count_from_zero(metrics: &Metrics, backend: &str) {
+    for state in State::ALL {
+        metrics.total(TRANSITIONS, &[("backend", backend), ("state", state.as_str())], 0);
+    }
+    for doubt in Doubt::ALL {
+        metrics.total(SUSPICIONS, &[("backend", backend), ("reason", doubt.as_str())], 0);
     }
 }
 

@@ -36,6 +36,17 @@ impl Doubt {
             Self::Unacknowledged => "unacknowledged",
         }
     }
+
+    /// What was noticed, in words.
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Connect => "a connection could not be made",
+            Self::Reset => "a connection was reset, or closed before its first byte",
+            Self::Handshake => "a client broke its TLS handshake off",
+            Self::Silence => "client bytes wait for an answer",
+            Self::Unacknowledged => "sent bytes stay unacknowledged",
+        }
+    }
 }
 
 /// A hint. It never decides anything: it starts probes.

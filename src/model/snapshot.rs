@@ -49,6 +49,18 @@ pub enum Tier {
     Dead,
 }
 
+/// Whether a backend is wanted at all, whatever its health.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It takes part.
+    #[default]
+    Serving,
+    /// Taken out by an operator, until it is put back.
+    Drained,
+    /// No longer named by the configuration or by discovery: it goes when its last connection has.
+    Leaving,
+}
+
 /// A backend in a snapshot.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -56,8 +68,36 @@ pub struct Entry {
     pub backend: Arc<Backend>,
     /// Where to connect: one for an IP address, what the resolver said for a name, possibly none.
     pub addresses: Arc<[SocketAddr]>,
-    /// State and evidence.
+    /// State and evidence. Written by the health component only.
     pub condition: Condition,
+    /// Is it wanted? Written by operators' commands, reloads and discovery.
+    pub standing: Standing,
+}
+
+impl Entry {
+    /// A backend that takes part.
+    pub fn new(backend: Arc<Backend>, addresses: Arc<[SocketAddr]>, condition: Condition) -> Self {
+        Self { backend, addresses, condition, standing: Standing::Serving }
+    }
+
+    /// The state to show: that of its health, unless it has been taken out.
+    pub fn state(&self) -> State {
+        match self.standing {
+            Standing::Serving => self.condition.state,
+            Standing::Drained | Standing::Leaving => State::Drained,
+        }
+    }
+
+    /// Takes new connections without reservations.
+    pub fn is_ready(&self) -> bool {
+        self.state() == State::Ready
+    }
+
+    /// Its connections are to go elsewhere at quiet moments: it says no, or has been taken out. Those
+    /// of a dead one are not moved, but judged.
+    pub fn sheds(&self) -> bool {
+        matches!(self.state(), State::NotReady | State::Drained)
+    }
 }
 
 /// Everything the data path needs to know, replaced as a whole.
@@ -76,7 +116,10 @@ pub struct Snapshot {
 impl Snapshot {
     /// How good a choice this entry is for this node.
     pub fn tier(&self, entry: &Entry) -> Tier {
-        match entry.condition.state {
+        if entry.condition.state == State::Dead {
+            return Tier::Dead;
+        }
+        match entry.state() {
             State::Ready if entry.condition.suspect => Tier::Suspect,
             State::Ready if self.zone.is_none() || entry.backend.zone == self.zone => Tier::Local,
             State::Ready => Tier::Remote,
@@ -89,15 +132,14 @@ impl Snapshot {
 
     /// Is there a backend that takes connections without reservations?
     pub fn usable(&self) -> bool {
-        self.entries.iter().any(|entry| entry.condition.state == State::Ready)
+        self.entries.iter().any(Entry::is_ready)
     }
 
     /// Is there a backend that clients of a dead one can be sent to in good conscience? One whose
     /// probes have begun to fail may be about to die of the same cause. Doubt by traffic alone does
     /// not count: it comes and goes, and must not hold up the others.
     pub fn has_haven(&self) -> bool {
-        let mut conditions = self.entries.iter().map(|entry| &entry.condition);
-        conditions.any(|condition| condition.state == State::Ready && !condition.failing)
+        self.entries.iter().any(|entry| entry.is_ready() && !entry.condition.failing)
     }
 
     /// The entry of a backend, by identity.

@@ -1,22 +1,32 @@
 //! Reaches a backend for one client: tries them one after another, and a second one in parallel when
 //! the first is slow. The client is not told until all have failed.
 
+mod candidate;
+
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
-use tracing::debug;
 
 use super::worker::Worker;
-use crate::balance::{self, IndexSet};
-use crate::model::{Active, Backend, ConnectOutcome, Doubt, Entry, Hint, State, Tier};
+use crate::balance::IndexSet;
+use crate::model::{Active, Backend, ConnectOutcome, Tier};
 use crate::net;
+use candidate::{Attempt, Candidate, NoCandidate};
+
+pub(super) use candidate::Restraint;
+
+/// Attempts are at least so far apart, whatever `hedgeAfter` says.
+const LEAST_HEDGE: Duration = Duration::from_millis(1);
+
+/// When the retry budget is spent, the next free attempt comes so soon.
+const ACCRUAL: Duration = Duration::from_millis(100);
 
 /// A backend that carries the client from now on.
 pub(super) struct Connected {
@@ -38,20 +48,65 @@ pub(super) enum ConnectError {
 /// Connects to the best backend that answers, within `connect.timeout` for all attempts together.
 pub(super) async fn connect(worker: &Worker) -> Result<Connected, ConnectError> {
     let started = Instant::now();
+    let Ok(first) = Candidate::choose(worker, IndexSet::EMPTY, Attempt::First, |_| true) else {
+        return Err(ConnectError::AllFailed(0));
+    };
+    let tried = IndexSet::EMPTY.with(first.index);
+    let begun = match *first.addresses {
+        [only] => Some(net::begin_connect(only)),
+        _ => None,
+    };
+    let waiting = match begun {
+        None => Some((first, None)),
+        Some(Err(error)) => {
+            first.settle(worker, started, Err(error));
+            None
+        }
+        Some(Ok(stream)) => {
+            // A backend on this host or close by has answered by the next turn of the loop: then
+            // no timer is set and no memory taken.
+            yield_now().await;
+            match net::established(&stream).now_or_never() {
+                None => Some((first, Some(stream))),
+                Some(result) => {
+                    let result = result.map(|()| stream);
+                    if let Some(connected) = first.settle(worker, started, result) {
+                        return Ok(connected);
+                    }
+                    None
+                }
+            }
+        }
+    };
+    // Boxed, so that an idle connection does not carry the size of the race for life.
+    Box::pin(race(worker, started, tried, waiting)).await
+}
+
+/// Goes on after the first attempt, which may be under way, perhaps with a socket already.
+async fn race(
+    worker: &Worker,
+    started: Instant,
+    tried: IndexSet,
+    waiting: Option<(Candidate, Option<TcpStream>)>,
+) -> Result<Connected, ConnectError> {
     let policy = worker.shared.connect;
     let deadline = started + policy.timeout;
     let mut race = Race {
         worker,
         started,
-        tried: IndexSet::EMPTY,
+        tried,
         attempts: FuturesUnordered::new(),
         under_way: Vec::new(),
         best: Tier::Dead,
+        withheld: false,
     };
-    let mut hedge_at = Some(started + policy.hedge_after);
-    race.launch();
+    let hedge_from = if waiting.is_some() { started } else { Instant::now() };
+    let mut hedge_at = Some(hedge_from + policy.hedge_after);
+    if let Some((candidate, stream)) = waiting {
+        race.enter(candidate, stream);
+    }
     loop {
-        if race.attempts.is_empty() && !race.launch() {
+        if race.attempts.is_empty() && race.launch(Attempt::Retry).is_err() {
             return Err(ConnectError::AllFailed(race.tried.len()));
         }
         tokio::select! {
@@ -60,48 +115,49 @@ pub(super) async fn connect(worker: &Worker) -> Result<Connected, ConnectError> 
                 race.time_out();
                 return Err(ConnectError::Timeout(policy.timeout));
             }
-            Some(result) = race.attempts.next() => {
-                if let Some(connected) = race.settle(result) {
+            Some((candidate, result)) = race.attempts.next() => {
+                race.under_way.retain(|(other, _)| !Arc::ptr_eq(other, candidate.active.backend()));
+                if let Some(connected) = candidate.settle(worker, started, result) {
                     return Ok(connected);
                 }
-                race.launch();
+                // Without another one the loop ends above, or the attempts under way go on.
+                let _ = race.launch(Attempt::Retry);
                 hedge_at = Some(Instant::now() + policy.hedge_after);
             }
             () = sleep_until(hedge_at.unwrap_or(deadline)), if hedge_at.is_some() => {
-                // Nobody left that may be tried: look again when worse ones may be, if not before.
-                let second_half = started + policy.timeout / 2;
-                hedge_at = if race.launch() {
-                    worker.shared.metrics.hedged.increment(1);
-                    Some(Instant::now() + policy.hedge_after.max(LEAST_HEDGE))
-                } else {
-                    Some(second_half).filter(|at| Instant::now() < *at)
+                let now = Instant::now();
+                let again = now + policy.hedge_after.max(LEAST_HEDGE);
+                hedge_at = match race.launch(Attempt::Hedge) {
+                    Ok(()) => {
+                        worker.shared.metrics.hedged.increment(1);
+                        Some(again)
+                    }
+                    Err(NoCandidate::Withheld) => {
+                        race.note_withheld();
+                        Some(again.max(now + ACCRUAL))
+                    }
+                    // Look again when worse ones may be tried, if not before.
+                    Err(NoCandidate::Nobody) => {
+                        Some(started + policy.timeout / 2).filter(|at| now < *at)
+                    }
                 };
             }
         }
     }
 }
 
-/// Attempts are at least so far apart, whatever `hedgeAfter` says.
-const LEAST_HEDGE: Duration = Duration::from_millis(1);
-
 /// The attempts of one client.
 struct Race<'a> {
     worker: &'a Worker,
     started: Instant,
     tried: IndexSet,
-    attempts: FuturesUnordered<LocalBoxFuture<'a, Attempt>>,
+    attempts: FuturesUnordered<LocalBoxFuture<'a, (Candidate, io::Result<TcpStream>)>>,
     /// The backends of the attempts that have not ended, and when they began.
     under_way: Vec<(Arc<Backend>, Instant)>,
     /// The best tier of them.
     best: Tier,
-}
-
-/// An attempt that has ended.
-struct Attempt {
-    active: Active,
-    state: State,
-    began: Instant,
-    result: io::Result<TcpStream>,
+    /// Has a hedge been withheld from this client?
+    withheld: bool,
 }
 
 impl Drop for Race<'_> {
@@ -112,71 +168,48 @@ impl Drop for Race<'_> {
         for (backend, began) in self.under_way.drain(..) {
             backend.counters.connect(ConnectOutcome::Abandoned);
             if began.elapsed() >= overdue {
-                self.worker.doubt_connect(backend, began);
+                self.worker.fails_to_connect(backend, began);
             }
         }
     }
 }
 
 impl Race<'_> {
-    /// Starts an attempt with the next backend; false when there is none that may be tried now.
+    /// Starts an attempt with the next backend.
     ///
     /// While a good backend is being tried, one that says no or seems dead is not: the kernel of a
     /// hung server takes connections faster than a healthy one across a lossy network. In the second
     /// half of the time it is better than nothing.
-    fn launch(&mut self) -> bool {
-        let snapshot = self.worker.shared.snapshot.load();
-        let mut turn = self.worker.turn.borrow_mut();
-        let now = Instant::now();
-        let Some(index) = balance::pick(&snapshot, now.into_std(), self.tried, &mut turn) else {
-            return false;
-        };
-        let tier = snapshot.tier(&snapshot.entries[index]);
-        let early = now < self.started + self.worker.shared.connect.timeout / 2;
-        if !self.attempts.is_empty() && early && tier > self.best.max(Tier::Suspect) {
-            return false;
-        }
-        self.best = if self.attempts.is_empty() { tier } else { self.best.min(tier) };
-        self.tried = self.tried.with(index);
-        let Entry { backend, addresses, condition } = &snapshot.entries[index];
-        // Counted from the first SYN on, so that clients that come together are spread.
-        let active = backend.occupy();
-        let (addresses, state) = (addresses.clone(), condition.state);
-        let stagger = self.worker.shared.connect.hedge_after;
-        self.under_way.push((backend.clone(), now));
-        self.attempts.push(Box::pin(async move {
-            let result = match *addresses {
-                [only] => net::connect(only).await,
-                _ => net::connect_any(rotated(&addresses), stagger).await,
-            };
-            Attempt { active, state, began: now, result }
-        }));
-        true
+    fn launch(&mut self, attempt: Attempt) -> Result<(), NoCandidate> {
+        let early = Instant::now() < self.started + self.worker.shared.connect.timeout / 2;
+        let picky = !self.attempts.is_empty() && early;
+        let worst = self.best.max(Tier::Suspect);
+        let will_do = |tier| !picky || tier <= worst;
+        let next = Candidate::choose(self.worker, self.tried, attempt, will_do)?;
+        self.enter(next, None);
+        Ok(())
     }
 
-    /// Counts how an attempt ended and tells the health component.
-    fn settle(&mut self, attempt: Attempt) -> Option<Connected> {
-        let Attempt { active, state, began, result } = attempt;
-        let backend = active.backend().clone();
-        self.under_way.retain(|(other, _)| !Arc::ptr_eq(other, &backend));
-        match result {
-            Ok(stream) => {
-                backend.counters.connect(ConnectOutcome::Connected);
-                self.worker.shared.metrics.connected(backend.name.as_str(), self.started.elapsed());
-                if matches!(state, State::Dead | State::NotReady) {
-                    self.worker.shared.hints.give(Hint::Connected { backend });
-                }
-                Some(Connected { stream, active })
-            }
-            Err(error) => {
-                let outcome = outcome(&error);
-                backend.counters.connect(outcome);
-                debug!(backend = %backend.name, %error, "cannot connect");
-                if outcome != ConnectOutcome::Local {
-                    self.worker.doubt_connect(backend, began);
-                }
-                None
-            }
+    /// Waits for this one too, on its socket if it has one.
+    fn enter(&mut self, candidate: Candidate, begun: Option<TcpStream>) {
+        let tier = candidate.tier;
+        self.best = if self.attempts.is_empty() { tier } else { self.best.min(tier) };
+        self.tried = self.tried.with(candidate.index);
+        self.under_way.push((candidate.active.backend().clone(), candidate.began));
+        let stagger = self.worker.shared.connect.hedge_after;
+        self.attempts.push(Box::pin(async move {
+            let result = match begun {
+                Some(stream) => net::established(&stream).await.map(|()| stream),
+                None => net::connect_any(candidate.rotated(), stagger).await,
+            };
+            (candidate, result)
+        }));
+    }
+
+    /// Counts the client, once, that got no second attempt.
+    fn note_withheld(&mut self) {
+        if !std::mem::replace(&mut self.withheld, true) {
+            self.worker.shared.metrics.hedges_withheld.increment(1);
         }
     }
 
@@ -184,32 +217,7 @@ impl Race<'_> {
     fn time_out(&mut self) {
         for (backend, began) in self.under_way.drain(..) {
             backend.counters.connect(ConnectOutcome::Timeout);
-            self.worker.doubt_connect(backend, began);
+            self.worker.fails_to_connect(backend, began);
         }
-    }
-}
-
-impl Worker {
-    fn doubt_connect(&self, backend: Arc<Backend>, began: Instant) {
-        let since = began.into_std();
-        self.shared.hints.give(Hint::Doubt { backend, doubt: Doubt::Connect, since });
-    }
-}
-
-/// The addresses of one backend from a random one on: a name may stand for several servers.
-fn rotated(addresses: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
-    let first = if addresses.len() > 1 { fastrand::usize(..addresses.len()) } else { 0 };
-    addresses.iter().copied().cycle().skip(first).take(addresses.len())
-}
-
-fn outcome(error: &io::Error) -> ConnectOutcome {
-    match error.kind() {
-        _ if net::is_local(error) => ConnectOutcome::Local,
-        io::ErrorKind::NotFound => ConnectOutcome::Unresolved,
-        io::ErrorKind::TimedOut => ConnectOutcome::Timeout,
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => {
-            ConnectOutcome::Refused
-        }
-        _ => ConnectOutcome::Unreachable,
     }
 }

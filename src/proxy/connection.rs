@@ -14,12 +14,7 @@ use crate::net;
 
 /// Serves a client until it is done.
 pub(super) async fn serve(worker: &Rc<Worker>, client: TcpStream) {
-    // Boxed, so that an idle connection does not carry the size of the connect phase for life.
-    let connected = {
-        let attempt = Box::pin(connect::connect(worker));
-        attempt.await
-    };
-    let Connected { stream: server, active } = match connected {
+    let Connected { stream: server, active } = match connect::connect(worker).await {
         Ok(connected) => connected,
         Err(error) => {
             worker.shared.metrics.unserved.increment(1);
@@ -28,13 +23,11 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: TcpStream) {
             return;
         }
     };
-    let keepalive = worker.shared.connections.keepalive;
-    // A leg that is dead already says so at its first read.
-    let _ = net::tune(&client, keepalive);
-    let _ = net::tune(&server, keepalive);
+    // A leg that is dead already says so at its first read. The client's has the listener's options.
+    let _ = net::tune_connected(&server, worker.shared.connections.keepalive);
     let record = Rc::new(Record::new(client, server, active));
     let entered = worker.table.enter(&record);
-    let ended = super::relay::run(&worker.table, &record).await;
+    let ended = super::relay::run(worker, &record).await;
     drop(entered);
     finish(worker, &record, ended);
 }

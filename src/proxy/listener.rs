@@ -5,24 +5,30 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tracing::{error, warn};
 
 use super::worker::Worker;
 use crate::drain::Phases;
 use crate::net;
+use crate::throttle::Throttle;
 
 /// Waits after an accept that failed for want of resources: doubled up to a second, because only a
 /// connection that ends somewhere can help.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(10);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(1);
 
-/// A refusal is logged at most this often; the metric counts each.
+/// A refusal or a failure is logged at most this often; the metrics count each.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// Accepts until the drain begins, then closes the listener.
 pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener, mut phases: Phases) {
-    let mut door = Doorman { worker, warned: None, back_off: FIRST_BACK_OFF };
+    let mut door = Doorman {
+        worker,
+        refusals: Throttle::new(WARN_EVERY),
+        errors: Throttle::new(WARN_EVERY),
+        back_off: FIRST_BACK_OFF,
+    };
     let stop = phases.draining();
     tokio::pin!(stop);
     loop {
@@ -40,7 +46,8 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener, mut phases
 /// Decides what becomes of a client at the door.
 struct Doorman {
     worker: Rc<Worker>,
-    warned: Option<Instant>,
+    refusals: Throttle,
+    errors: Throttle,
     back_off: Duration,
 }
 
@@ -54,9 +61,10 @@ impl Doorman {
             // An RST tells the client at once; a FIN would look like a server that hung up.
             net::reset_on_close(&stream);
             let max = self.worker.shared.connections.max;
-            if self.may_warn() {
+            if let Some(left_out) = self.refusals.admit() {
                 warn!(
                     max,
+                    left_out,
                     "clients are refused: connections.max is reached; raise it, or find out who opens so many"
                 );
             }
@@ -68,19 +76,10 @@ impl Doorman {
             return;
         }
         self.worker.shared.metrics.accept_errors.increment(1);
-        if self.may_warn() {
-            error!(%error, "cannot accept clients; trying again (is the limit of open files too low?)");
+        if let Some(left_out) = self.errors.admit() {
+            error!(%error, left_out, "cannot accept clients; trying again (is the limit of open files too low?)");
         }
         sleep(self.back_off).await;
         self.back_off = (self.back_off * 2).min(LONGEST_BACK_OFF);
-    }
-
-    fn may_warn(&mut self) -> bool {
-        let now = Instant::now();
-        let may = self.warned.is_none_or(|at| now >= at + WARN_EVERY);
-        if may {
-            self.warned = Some(now);
-        }
-        may
     }
 }

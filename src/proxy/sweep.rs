@@ -14,7 +14,7 @@ use super::table::{Record, now};
 use super::worker::Worker;
 use crate::model::{Backend, CloseReason, Doubt, Hint, Snapshot, State};
 use crate::net;
-use moves::Moves;
+use crate::rebalance::Moves;
 use sentence::{Sentence, sentence};
 
 pub(super) use sentence::Evidence;
@@ -60,7 +60,8 @@ pub(super) async fn run(worker: Rc<Worker>) {
             next_reaping = Some(now + REAPING_PACE);
         }
         if is_new || due(next_move) {
-            next_move = moves.sweep(&worker.table, &worker.shared.snapshot.load(), now);
+            next_move =
+                moves.sweep(&worker.table, &worker.shared.snapshot.load(), now, fastrand::f64);
         }
         let due = worker.table.next_due().map(|at| at.max(now + GRAIN));
         let next = due.into_iter().chain(next_judgement).chain(next_move).chain(next_reaping).min();

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use super::relay::Speech;
 use super::sweep::Evidence;
 use crate::model::{Active, CloseReason, Direction};
-use crate::rebalance::Traffic;
+use crate::rebalance::{Move, Traffic};
 
 /// One relayed connection. Written by its relay, read by the sweeper of the same thread; it lives
 /// until the relay is done.
@@ -99,12 +99,13 @@ impl Record {
         }
     }
 
-    /// Notes bytes of the client, before they are passed on.
-    pub(super) fn client_said(&self, bytes: &[u8]) {
+    /// Notes so many bytes of the client, before they are passed on, and the first of them if it
+    /// was seen.
+    pub(super) fn client_said(&self, first: Option<u8>, count: usize) {
         let next = match self.handshake.get() {
-            Handshake::None if bytes.first() == Some(&HANDSHAKE_RECORD) => Handshake::Begun,
+            Handshake::None if first == Some(HANDSHAKE_RECORD) => Handshake::Begun,
             Handshake::None => Handshake::Done,
-            Handshake::Begun if self.heard.get().is_some() && bytes.len() > LONGEST_ALERT => {
+            Handshake::Begun if self.heard.get().is_some() && count > LONGEST_ALERT => {
                 Handshake::Done
             }
             Handshake::Begun | Handshake::Done => return,
@@ -195,21 +196,6 @@ const HANDSHAKE_RECORD: u8 = 22;
 /// What a client says that breaks its handshake off: a change of cipher (6 bytes) and an alert (24 in
 /// TLS 1.3, 7 in TLS 1.2). One that goes on says 58 bytes at least.
 const LONGEST_ALERT: usize = 40;
-
-/// A wish that a connection goes elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Move {
-    /// From when on it may be closed at a quiet moment.
-    pub(super) at: Instant,
-    /// When the wish is over; a drained connection is closed then.
-    pub(super) until: Instant,
-    /// When the relay was last asked to close it, if it was quiet then.
-    pub(super) asked: Instant,
-    /// Its time is over: it is closed also when it is busy.
-    pub(super) forced: bool,
-    /// `Rebalanced` or `Drained`.
-    pub(super) reason: CloseReason,
-}
 
 /// A connection that is to be looked at again. Ordered so that a heap gives the earliest first.
 struct Due {

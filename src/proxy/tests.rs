@@ -1,5 +1,7 @@
 //! Whole connections through a data thread whose clock is paused: real sockets, virtual hours.
 
+mod connecting;
+
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
+use super::relay::PipeMemory;
 use super::worker::{self, Mailbox, Shared, Start};
 use super::{Connect, Connections, Permits, Rebalance};
 use crate::drain::Drain;
@@ -28,6 +31,7 @@ struct Bench {
     backend: Arc<Backend>,
     writer: Writer,
     hints: tokio::sync::mpsc::Receiver<Hint>,
+    metrics: Metrics,
     /// Keeps connections away from the other backend.
     busy: Vec<Active>,
     _drain: Drain,
@@ -40,7 +44,7 @@ impl Bench {
         let backend = Arc::new(Backend::new(BackendName::new("cp1"), address.into(), None));
         let now = Instant::now().into_std();
         let condition = Condition { state: State::Ready, ..Condition::unknown(now) };
-        let entry = Entry { backend: backend.clone(), addresses: [address].into(), condition };
+        let entry = Entry::new(backend.clone(), [address].into(), condition);
         // Another one that is ready, so that the first one's connections may be reset, but so busy
         // that it gets none.
         let other = Entry {
@@ -57,11 +61,12 @@ impl Bench {
         let (hints, hint_receiver) = Hints::channel();
         let seconds = Duration::from_secs;
         let connections = Connections {
-            max: NonZeroUsize::new(100).unwrap(),
+            max: NonZeroUsize::new(1000).unwrap(),
             keepalive: seconds(15),
             user_timeout: seconds(5),
             drain_timeout: seconds(60),
         };
+        let metrics = Metrics::new().unwrap();
         let shared = Arc::new(Shared {
             connect: Connect { timeout: seconds(1), hedge_after: Duration::from_millis(200) },
             connections,
@@ -74,7 +79,8 @@ impl Bench {
             snapshot: reader,
             hints,
             permits: Permits::new(connections.max.get()),
-            metrics: Metrics::new().unwrap().data_path(),
+            pipes: PipeMemory::default(),
+            metrics: metrics.data_path(),
         });
         let listener = net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let proxy = listener.local_addr().unwrap();
@@ -91,7 +97,7 @@ impl Bench {
         spawn_local(async move { worker::run(start, &ready).await });
         tokio::task::yield_now().await;
         is_ready.recv().unwrap().unwrap();
-        Self { server, proxy, backend, writer, hints: hint_receiver, busy, _drain: drain }
+        Self { server, proxy, backend, writer, hints: hint_receiver, metrics, busy, _drain: drain }
     }
 
     /// A client and the server's end of its connection.

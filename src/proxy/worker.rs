@@ -15,14 +15,16 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tracing::{debug, warn};
+use tracing::debug;
 
+use super::connect::Restraint;
+use super::relay::{PipeMemory, Pipes};
 use super::table::Table;
 use super::{Permit, Permits, connection, listener, sweep};
 use crate::balance::Turn;
 use crate::config::{Connect, Connections, Rebalance};
-use crate::drain::Phases;
-use crate::metrics::DataPath;
+use crate::drain::{Phase, Phases};
+use crate::metrics::{ConnectTimes, DataPath};
 use crate::model::{CloseReason, Hints, Reader};
 use crate::net;
 
@@ -52,6 +54,7 @@ pub(super) struct Shared {
     pub(super) snapshot: Reader,
     pub(super) hints: Hints,
     pub(super) permits: Permits,
+    pub(super) pipes: PipeMemory,
     pub(super) metrics: DataPath,
 }
 
@@ -124,7 +127,10 @@ pub(super) struct Start {
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) turn: RefCell<Turn>,
+    pub(super) restraint: RefCell<Restraint>,
     pub(super) table: Table,
+    pub(super) pipes: Pipes,
+    pub(super) connect_times: ConnectTimes,
     doors: Vec<Door>,
     own: Door,
     /// Notified when the last connection has ended.
@@ -155,7 +161,7 @@ impl Worker {
                         debug!("a data thread has ended; its connection is closed");
                     }
                 }
-                Err(error) => warn!(%error, "cannot hand a connection over"),
+                Err(error) => debug!(%error, "cannot hand a connection over"),
             },
             _ => {
                 self.own.load.fetch_add(1, Relaxed);
@@ -170,7 +176,7 @@ impl Worker {
             Ok(stream) => self.serve(stream, permit),
             Err(error) => {
                 drop(Load(self.clone()));
-                warn!(%error, "cannot take a connection over");
+                debug!(%error, "cannot take a connection over");
             }
         }
     }
@@ -232,7 +238,14 @@ pub(super) async fn run(
 ) {
     let Start { shared, mailbox, doors, listeners, mut phases } = start;
     let Mailbox { mut receiver, door: own } = mailbox;
-    let accepting: Result<Vec<_>, _> = listeners.into_iter().map(net::into_async).collect();
+    let keepalive = shared.connections.keepalive;
+    let accepting: Result<Vec<_>, _> = listeners
+        .into_iter()
+        .map(|listener| {
+            net::tune_accepted(&listener, keepalive)?;
+            net::into_async(listener)
+        })
+        .collect();
     let accepting = match accepting {
         Ok(listeners) => listeners,
         Err(error) => {
@@ -240,9 +253,19 @@ pub(super) async fn run(
             return;
         }
     };
-    let turn = RefCell::new(Turn::new(fastrand::u64(..)));
-    let worker =
-        Rc::new(Worker { shared, turn, table: Table::default(), doors, own, idle: Notify::new() });
+    let pipes = Pipes::new(shared.pipes.clone());
+    let connect_times = shared.metrics.connect_times();
+    let worker = Rc::new(Worker {
+        shared,
+        turn: RefCell::new(Turn::new(fastrand::u64(..))),
+        restraint: RefCell::new(Restraint::new()),
+        table: Table::default(),
+        pipes,
+        connect_times,
+        doors,
+        own,
+        idle: Notify::new(),
+    });
     let _ = ready.send(Ok(()));
     let mut essential = JoinSet::new();
     for listener in accepting {
@@ -263,8 +286,9 @@ pub(super) async fn run(
         biased;
         () = phases.draining() => {}
         // None of them ends while the proxy serves: this is a defect. The whole must not go on
-        // without a part that matters.
-        _ = essential.join_next() => return,
+        // without a part that matters. At the beginning of the drain an acceptor may hear of it, and
+        // end, before this task does.
+        _ = essential.join_next() => if phases.current() == Phase::Running { return },
     }
     tokio::select! {
         () = phases.ending() => {}

@@ -8,6 +8,7 @@
     reason = "every test binary uses another part of this module"
 )]
 
+pub mod bulk;
 mod cluster;
 mod program;
 mod tcp;

@@ -4,12 +4,12 @@ use std::cell::Cell;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use apiproxy::demo::{ApiServer, Authority, Dialer, Load, LoadOptions, LoadStats};
-use tempfile::TempDir;
+use apiproxy::demo::{ApiServer, Dialer, Load, LoadOptions, LoadStats};
 
+use super::cast::{Cast, STRANGER, TRUSTED};
 use super::common::{ANY_PORT, Proxy, wait_for};
 use super::lab::{Lab, Loss, address, endpoint, host};
-use super::server::{self, Server};
+use super::server::Server;
 
 /// The machine's own pauses that a bound includes. Those that the control client sees beyond it are
 /// added to the bound.
@@ -28,8 +28,14 @@ const LONG: Duration = Duration::from_secs(15);
 pub(crate) enum Step {
     /// SIGKILL.
     Kill(u8),
-    /// A new process, with a certificate that the proxy trusts.
+    /// A new process, with a certificate that the proxy trusts, which serves.
     Start(u8),
+    /// A new process that will serve when it is ready.
+    Launch(u8),
+    /// One server is ready again, or comes to it in time; it is asked itself.
+    FirstReady,
+    /// The same for each server, one after another.
+    InTurn(&'static [fn(u8) -> Step]),
     /// A new process, with a certificate of another authority.
     StartStranger(u8),
     /// Another host with another server at this address.
@@ -132,26 +138,27 @@ pub(crate) struct Outcome {
 
 impl Case {
     /// Plays it.
-    pub(crate) fn run(&self, lab: &Lab, folder: &TempDir, authority: &Authority) -> Outcome {
+    pub(crate) fn run(&self, lab: &Lab, cast: &Cast) -> Outcome {
         lab.heal();
-        let ca_file = folder.path().join("trusted/ca.crt");
-        let mut stage = Stage { lab, folder, servers: [None, None, None] };
-        (1..=3).for_each(|server| stage.start(server, "trusted"));
+        let (authority, client) = (cast.authority(), cast.client());
+        let mut stage = Stage { lab, cast, servers: [None, None, None] };
+        (1..=3).for_each(|server| stage.launch(server, TRUSTED));
+        (1..=3).for_each(|server| stage.wait_serving(server));
         let backends: String = (1..=3).fold(String::new(), |list, n| {
             format!("{list}  - {{ name: {}, address: \"{}\" }}\n", host(n), address(n))
         });
         let config = format!(
             "healthCheck: {{ {} tls: {{ caFile: \"{}\" }} }}\nbackends:\n{backends}{}",
             self.check,
-            ca_file.display(),
+            cast.ca_file().display(),
             self.more
         );
         let control = ApiServer::start("control", &authority.server().unwrap(), ANY_PORT).unwrap();
-        let proxy = Proxy::start(folder.path(), &config);
+        let proxy = Proxy::start(cast.folder(), &config);
         proxy.wait_ready(3);
         let mut scene = Scene { proxy, dialer: None, loads: Vec::new(), again: Cell::default() };
         self.before.iter().for_each(|step| stage.play(step, &scene));
-        let dialer = Dialer::new(scene.proxy.listen, authority, None).unwrap();
+        let dialer = Dialer::new(scene.proxy.listen, authority, client).unwrap();
         for watches in 0..=usize::from(self.watch) {
             let options = LoadOptions { period: self.period, timeout: self.patience, watches };
             for _ in 0..self.loads {
@@ -201,7 +208,7 @@ impl Case {
 /// The servers.
 struct Stage<'a> {
     lab: &'a Lab,
-    folder: &'a TempDir,
+    cast: &'a Cast,
     servers: [Option<Server>; 3],
 }
 
@@ -217,12 +224,17 @@ impl Stage<'_> {
     fn play(&mut self, step: &Step, scene: &Scene) {
         match *step {
             Step::Kill(n) => self.server(n).kill(),
-            Step::Start(n) => self.start(n, "trusted"),
-            Step::StartStranger(n) => self.start(n, "stranger"),
+            Step::Start(n) => self.start(n, TRUSTED),
+            Step::StartStranger(n) => self.start(n, STRANGER),
+            Step::Launch(n) => self.launch(n, TRUSTED),
+            Step::FirstReady => self.cast.wait_first_ready(),
+            Step::InTurn(steps) => {
+                (1..=3).for_each(|n| steps.iter().for_each(|step| self.play(&step(n), scene)));
+            }
             Step::Replace(n) => {
                 self.servers[usize::from(n) - 1] = None;
                 self.lab.replace(n);
-                self.start(n, "trusted");
+                self.start(n, TRUSTED);
             }
             Step::Hang(n) => self.server(n).signal(libc::SIGSTOP),
             Step::Resume(n) => self.server(n).signal(libc::SIGCONT),
@@ -254,9 +266,18 @@ impl Stage<'_> {
     }
 
     fn start(&mut self, server: u8, certificate: &str) {
+        self.launch(server, certificate);
+        self.wait_serving(server);
+    }
+
+    fn launch(&mut self, server: u8, certificate: &str) {
         let slot = &mut self.servers[usize::from(server) - 1];
         *slot = None;
-        *slot = Some(Server::start(self.lab, server, &self.folder.path().join(certificate)));
+        *slot = Some(self.cast.launch(self.lab, server, certificate));
+    }
+
+    fn wait_serving(&self, server: u8) {
+        self.cast.wait_serving(server);
     }
 
     fn server(&mut self, number: u8) -> &mut Server {
@@ -295,10 +316,4 @@ fn fill(server: u8) {
     assert!(held.len() < 16, "the backlog has no end");
     // They stay in the queue: nobody takes them out of it.
     drop(held);
-}
-
-/// Writes the certificates that the servers use.
-pub(crate) fn prepare(folder: &TempDir, authority: &Authority) {
-    server::write(&folder.path().join("trusted"), authority);
-    server::write(&folder.path().join("stranger"), &Authority::new("stranger").unwrap());
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::case::Step::{
-    Delay, Empty, Expect, FillBacklog, Hang, Kill, Leave, LinkDown, LinkUp, Lose, Newcomers, Ready,
-    Replace, Resume, Served, ShortBacklog, Start, StartStranger, Unready, Wait,
+    Delay, Empty, Expect, FillBacklog, FirstReady, Hang, InTurn, Kill, Launch, Leave, LinkDown,
+    LinkUp, Lose, Newcomers, Ready, Replace, Resume, Served, ShortBacklog, Start, StartStranger,
+    Unready, Wait,
 };
 use super::case::{CASE, Case};
 use super::lab::Loss;
@@ -19,21 +20,68 @@ const FIVE_SECONDS: Duration = Duration::from_secs(5);
 /// Probes at a pace that brings a test to its end.
 const BRISK: &str = "interval: 1s, fastInterval: 200ms,";
 
+const KILLED: Case = Case {
+    name: "killed",
+    steps: &[Kill(1), Expect(1, "dead"), Empty(1), Served(SECOND)],
+    failed: 4,
+    ..CASE
+};
+
+const HANGS: Case = Case {
+    name: "hangs (SIGSTOP)",
+    steps: &[Hang(1), Expect(1, "dead"), Served(SECOND), Empty(1)],
+    outage: DARK,
+    failed: 6,
+    resets: (0, 4),
+    ..CASE
+};
+
+const LINK_DOWN: Case = Case {
+    name: "link down",
+    steps: &[LinkDown(1), Expect(1, "dead"), Served(SECOND), LinkUp(1), Expect(1, "ready")],
+    outage: DARK,
+    failed: 6,
+    resets: (0, 4),
+    ..CASE
+};
+
+/// What real kube-apiservers go through.
+pub(crate) const REAL_CASES: &[Case] = &[
+    KILLED,
+    HANGS,
+    LINK_DOWN,
+    Case {
+        name: "graceful shutdown, --shutdown-delay-duration=10s",
+        steps: &[Leave(1), Expect(1, "dead"), Served(SECOND)],
+        ..CASE
+    },
+    Case {
+        name: "all killed, all return",
+        steps: &[
+            Kill(1),
+            Kill(2),
+            Kill(3),
+            Expect(1, "dead"),
+            Expect(2, "dead"),
+            Expect(3, "dead"),
+            Launch(1),
+            Launch(2),
+            Launch(3),
+            FirstReady,
+            Served(ALL_RETURN),
+        ],
+        outage: Duration::MAX,
+        failed: u64::MAX,
+        ..CASE
+    },
+];
+
+/// A second after the first is ready; and two requests more, which begin 100 ms apart.
+const ALL_RETURN: Duration = Duration::from_millis(1200);
+
 pub(crate) const CASES: &[Case] = &[
-    Case {
-        name: "killed",
-        steps: &[Kill(1), Expect(1, "dead"), Empty(1), Served(SECOND)],
-        failed: 4,
-        ..CASE
-    },
-    Case {
-        name: "hangs (SIGSTOP)",
-        steps: &[Hang(1), Expect(1, "dead"), Served(SECOND), Empty(1)],
-        outage: DARK,
-        failed: 6,
-        resets: (0, 4),
-        ..CASE
-    },
+    KILLED,
+    HANGS,
     Case {
         name: "hangs (SIGSTOP), with watches",
         steps: &[Hang(1), Expect(1, "dead"), Empty(1), Served(SECOND), Wait(SECOND)],
@@ -54,14 +102,7 @@ pub(crate) const CASES: &[Case] = &[
         resets: (1, 12),
         ..CASE
     },
-    Case {
-        name: "link down",
-        steps: &[LinkDown(1), Expect(1, "dead"), Served(SECOND), LinkUp(1), Expect(1, "ready")],
-        outage: DARK,
-        failed: 6,
-        resets: (0, 4),
-        ..CASE
-    },
+    LINK_DOWN,
     Case {
         name: "sent packets lost",
         steps: &[Lose(1, Loss::Sent), Expect(1, "dead"), Served(SECOND), Wait(SECOND)],
@@ -107,6 +148,23 @@ pub(crate) const CASES: &[Case] = &[
             Wait(Duration::from_secs(10)),
             Leave(1),
             Expect(1, "dead"),
+            Served(SECOND),
+        ],
+        ..CASE
+    },
+    Case {
+        name: "rolling restart of all three, with a drain",
+        check: BRISK,
+        more: "connections: { drainTimeout: 5s }\n",
+        steps: &[
+            InTurn(&[
+                Unready,
+                |_| Wait(Duration::from_secs(7)),
+                Leave,
+                |n| Expect(n, "dead"),
+                Start,
+                |n| Expect(n, "ready"),
+            ]),
             Served(SECOND),
         ],
         ..CASE

@@ -16,6 +16,9 @@ const PREFIX: &str = "apxlab";
 /// Where iproute2 keeps its namespaces.
 const NAMESPACES: &str = "/run/netns";
 
+/// The node's address.
+pub(crate) const NODE: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
+
 /// Which packets a host loses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Loss {
@@ -41,7 +44,7 @@ impl Lab {
         run(ip().args(["netns", "add", &net]));
         run(ip().args(["-n", &net, "link", "add", "br0", "type", "bridge"]));
         run(ip().args(["-n", &net, "link", "set", "br0", "up"]));
-        lab.add_host("node", Ipv4Addr::new(10, 88, 0, 1));
+        lab.add_host("node", NODE);
         for server in 1..=3 {
             lab.add_host(&host(server), *address(server).ip());
         }

@@ -26,6 +26,11 @@ const DONE: &str = "done.";
 /// A running apiserver. Killed when dropped.
 pub(crate) struct Server {
     child: Child,
+    /// `None` for a real kube-apiserver, which only signals tell anything.
+    orders: Option<Orders>,
+}
+
+struct Orders {
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
@@ -45,9 +50,14 @@ impl Server {
             .unwrap();
         let orders = child.stdin.take().unwrap();
         let answers = BufReader::new(child.stdout.take().unwrap());
-        let mut server = Self { child, orders, answers };
-        server.wait_done();
-        server
+        let mut orders = Orders { orders, answers };
+        orders.wait_done();
+        Self { child, orders: Some(orders) }
+    }
+
+    /// A kube-apiserver that has been started.
+    pub(crate) fn real(child: Child) -> Self {
+        Self { child, orders: None }
     }
 
     /// Sends a signal.
@@ -73,10 +83,19 @@ impl Server {
 
     /// Ends as an apiserver does that was told to, after the delay of its shutdown.
     pub(crate) fn leave(&mut self) {
-        self.tell("leave");
+        match &mut self.orders {
+            Some(orders) => orders.tell("leave"),
+            None => self.signal(libc::SIGTERM),
+        }
         self.child.wait().unwrap();
     }
 
+    fn tell(&mut self, order: &str) {
+        self.orders.as_mut().expect("a real kube-apiserver takes no orders").tell(order);
+    }
+}
+
+impl Orders {
     fn tell(&mut self, order: &str) {
         writeln!(self.orders, "{order}").unwrap();
         self.wait_done();

@@ -1,6 +1,5 @@
 //! A control plane of real binaries on loopback: one etcd and three kube-apiservers.
 
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -9,9 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use apiproxy::demo::{Authority, Dialer, Issue, Issued, Protocol};
+use apiproxy::demo::{Authority, Dialer, Issued};
 use tempfile::TempDir;
 
+use super::binaries;
 use super::common::{Proxy, send_signal, wait_for};
 use super::kubectl::Kubectl;
 
@@ -110,23 +110,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     fn start(assets: &Path) -> Self {
         let folder = TempDir::with_prefix("apiproxy-kubernetes-").unwrap();
-        let authority = Authority::new("kubernetes-ca").unwrap();
-        let server = authority.server().unwrap();
-        let accounts = authority.server().unwrap();
-        let admin =
-            authority.issue(Issue { names: &["admin"], client: true, ..Issue::default() }).unwrap();
-        for (name, content) in [
-            ("ca.crt", &authority.pem()),
-            ("apiserver.crt", &server.cert_pem),
-            ("apiserver.key", &server.key_pem),
-            ("admin.crt", &admin.cert_pem),
-            ("admin.key", &admin.key_pem),
-            // Any key pair would do; the public half is also read from a certificate.
-            ("sa.crt", &accounts.cert_pem),
-            ("sa.key", &accounts.key_pem),
-        ] {
-            fs::write(folder.path().join(name), content).unwrap();
-        }
+        let (authority, admin) = binaries::write_certificates(folder.path());
         let etcd_port = lasting_port();
         let etcd = start_etcd(assets, folder.path(), etcd_port);
         let servers = (1..=3)
@@ -177,27 +161,13 @@ impl Cluster {
 
     /// Starts a kube-apiserver that does not run; see [`Cluster::wait_serving`].
     pub(crate) fn run(&mut self, index: usize) {
-        let (folder, etcd_port) = (self.folder.path(), self.etcd_port);
-        let program = self.assets.join("kube-apiserver");
+        let folder = self.folder.path();
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let server = &mut self.servers[index];
-        let file = |flag: &str, name: &str| format!("--{flag}={}", folder.join(name).display());
-        let mut command = Command::new(program);
+        let mut command = Command::new(self.assets.join("kube-apiserver"));
+        let (etcd, listen) = (local(self.etcd_port), local(server.port));
         command
-            .arg(format!("--etcd-servers=http://127.0.0.1:{etcd_port}"))
-            .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
-            // Three servers that advertise one address would fight over the Endpoints.
-            .arg("--endpoint-reconciler-type=none")
-            .arg(format!("--secure-port={}", server.port))
-            .arg(file("tls-cert-file", "apiserver.crt"))
-            .arg(file("tls-private-key-file", "apiserver.key"))
-            .arg(file("client-ca-file", "ca.crt"))
-            .arg("--service-account-issuer=https://kubernetes.default.svc")
-            .arg(file("service-account-key-file", "sa.crt"))
-            .arg(file("service-account-signing-key-file", "sa.key"))
-            // No controller manager makes the ServiceAccounts that pods need.
-            .arg("--disable-admission-plugins=ServiceAccount")
-            .args(["--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/24"])
-            .arg(format!("--shutdown-delay-duration={}s", SHUTDOWN_DELAY.as_secs()))
+            .args(binaries::apiserver_flags(folder, etcd, listen, SHUTDOWN_DELAY))
             .args(&server.flags);
         let log = folder.join(format!("{}.log", server.name));
         server.daemon = Some(Daemon::start(&mut command, &log));
@@ -225,14 +195,7 @@ impl Cluster {
 
     fn readyz(&self, index: usize) -> Option<u16> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.servers[index].port));
-        let dialer = Dialer::new(address, &self.authority, Some(&self.admin)).unwrap();
-        let answer = async {
-            let mut connection = dialer.dial(Protocol::Http1).await.ok()?;
-            Some(connection.get("/readyz").await.ok()?.status().as_u16())
-        };
-        block_on(async {
-            tokio::time::timeout(Duration::from_secs(5), answer).await.ok().flatten()
-        })
+        binaries::readyz(address, &self.authority, &self.admin)
     }
 
     /// Sends a signal to a kube-apiserver.
@@ -298,14 +261,9 @@ impl Cluster {
 }
 
 fn start_etcd(assets: &Path, folder: &Path, port: u16) -> Daemon {
-    let client = format!("http://127.0.0.1:{port}");
-    let peer = format!("http://127.0.0.1:{}", lasting_port());
+    let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut command = Command::new(assets.join("etcd"));
-    command
-        .args([OsStr::new("--data-dir"), folder.join("etcd").as_os_str()])
-        .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-        .args(["--initial-cluster", &format!("default={peer}")]);
+    command.args(binaries::etcd_flags(folder, local(port), local(lasting_port())));
     let etcd = Daemon::start(&mut command, &folder.join("etcd.log"));
     wait_for("etcd listens", START, || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok());
     etcd
@@ -318,10 +276,4 @@ fn lasting_port() -> u16 {
         let port = fastrand::u16(10_000..32_000);
         TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok().map(|_| port)
     })
-}
-
-/// Runs a future on a runtime of its own.
-pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(future)
 }

@@ -3,9 +3,7 @@
 use std::time::{Duration, Instant};
 
 use apiproxy::model::Active;
-use apiproxy::rebalance::Traffic;
-
-use super::moves::Wish;
+use apiproxy::rebalance::{Move, Traffic};
 
 /// The mean time between two messages of a connection, in seconds: from a busy controller to a watch
 /// with little more than its keepalive. Drawn on a logarithmic scale.
@@ -16,7 +14,9 @@ const SERVICE: Duration = Duration::from_millis(50);
 
 pub(super) struct Connection {
     open: Option<(usize, Active)>,
-    pub(super) wish: Option<Wish>,
+    pub(super) wish: Option<Move>,
+    /// Is it to be closed, to move its client?
+    pub(super) closing: bool,
     mean_gap: f64,
     last_message: Option<Instant>,
     next_message: Option<Instant>,
@@ -29,6 +29,7 @@ impl Connection {
         Self {
             open: None,
             wish: None,
+            closing: false,
             mean_gap: (least + (most - least) * rng.f64()).exp(),
             last_message: None,
             next_message: None,
@@ -50,6 +51,7 @@ impl Connection {
 
     pub(super) fn close(&mut self) -> Option<usize> {
         self.wish = None;
+        self.closing = false;
         self.open.take().map(|(server, _)| server)
     }
 

@@ -95,7 +95,7 @@ impl Board {
     pub(super) fn notice(&mut self, snapshot: &Snapshot) -> String {
         let mut lines = String::new();
         for (number, entry) in snapshot.entries.iter().enumerate() {
-            let state = entry.condition.state;
+            let state = entry.state();
             let previous = std::mem::replace(&mut self.states[number], state);
             if state == previous {
                 continue;
@@ -142,7 +142,7 @@ impl Board {
                 SERVERS[number].to_owned(),
                 entry.backend.address.to_string(),
                 self.faults[number].map_or("-".to_owned(), |fault| format!("{fault:?}")),
-                format!("{}{doubt}", entry.condition.state),
+                format!("{}{doubt}", entry.state()),
                 counters.active().to_string(),
                 counters.connects(crate::model::ConnectOutcome::Connected).to_string(),
                 counters.closes(CloseReason::BackendDead).to_string(),

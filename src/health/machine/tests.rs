@@ -1,7 +1,5 @@
 //! The machine against the words of the design, by example and by the thousand.
 
-use proptest::prelude::*;
-
 use super::*;
 
 fn rules() -> Rules {
@@ -28,14 +26,13 @@ fn dead() -> Verdict {
 /// A machine with a clock that steps.
 struct Bench {
     machine: Machine,
-    start: Instant,
     now: Instant,
 }
 
 impl Bench {
     fn new() -> Self {
         let start = Instant::now();
-        Self { machine: Machine::new(rules(), start), start, now: start }
+        Self { machine: Machine::new(rules(), start), now: start }
     }
 
     /// Observes a probe that began half a second after the last one and took 100 ms.
@@ -209,77 +206,4 @@ fn an_idle_backend_is_probed_at_one_turn_of_three_and_a_used_one_at_each() {
     bench.see(dead());
     bench.see(dead());
     assert_eq!(may_skip(&bench.machine, true), [false; 3], "dead");
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    Ready,
-    NotReady,
-    Dead,
-    Doubt,
-    Stale,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        Just(Step::Ready),
-        Just(Step::NotReady),
-        Just(Step::Dead),
-        Just(Step::Doubt),
-        Just(Step::Stale),
-    ]
-}
-
-proptest! {
-    /// The design as a plain function of the whole history, against the machine.
-    #[test]
-    fn agrees_with_a_plain_model(steps in proptest::collection::vec(step(), 0..60)) {
-        let mut bench = Bench::new();
-        let mut history = Vec::new();
-        let mut state = State::Unknown;
-        for step in steps {
-            match step {
-                Step::Ready => { history.push('r'); bench.see(ready()); }
-                Step::NotReady => { history.push('n'); bench.see(not_ready()); }
-                Step::Dead => { history.push('d'); bench.see(dead()); }
-                Step::Doubt => { bench.machine.doubt(bench.now); continue; }
-                Step::Stale => {
-                    if !history.is_empty() {
-                        let started = bench.now.checked_sub(Duration::from_millis(1)).unwrap();
-                        let observation = Observation { started, ended: bench.now, verdict: dead() };
-                        bench.machine.observe(&observation);
-                    }
-                    continue;
-                }
-            }
-            state = model(state, &history);
-            prop_assert_eq!(bench.state(), state, "after {:?}", history);
-            let condition = bench.machine.condition();
-            prop_assert_eq!(condition.failing_since.is_some(), state == State::Dead);
-            prop_assert_eq!(condition.reset_from.is_some(), state == State::Dead);
-            if let (Some(failing), Some(reset)) = (condition.failing_since, condition.reset_from) {
-                prop_assert!(failing <= condition.since && condition.since <= reset);
-            }
-            let pace = bench.pace();
-            prop_assert!(pace >= rules().fast_interval && pace <= rules().interval);
-            prop_assert!(bench.now >= bench.start);
-        }
-    }
-}
-
-/// What the last answers make of a state: nothing but the two last ones counts with rise = fall = 2.
-fn model(state: State, history: &[char]) -> State {
-    let last = history[history.len() - 1];
-    let before = history.len().checked_sub(2).map(|index| history[index]);
-    let twice =
-        |kinds: &str| kinds.contains(last) && before.is_some_and(|before| kinds.contains(before));
-    match state {
-        State::Unknown if last == 'r' => State::Ready,
-        State::Unknown if last == 'n' => State::NotReady,
-        _ if state != State::Dead && twice("d") => State::Dead,
-        State::Ready if twice("nd") => State::NotReady,
-        State::NotReady | State::Dead if twice("r") => State::Ready,
-        State::Dead if twice("rn") => State::NotReady,
-        _ => state,
-    }
 }

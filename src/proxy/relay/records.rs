@@ -28,6 +28,9 @@ pub(in crate::proxy) enum Speech {
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::proxy) struct Records {
     phase: Phase,
+    /// The position was lost once and found again by a guess: bytes that do not fit mean that it
+    /// was a wrong one, not that this is not TLS.
+    guessed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +41,9 @@ enum Phase {
     Content { left: u16 },
     /// This is not TLS, or not any more as far as we can tell.
     Lost,
+    /// It was TLS before bytes went by unseen. `fresh` when the source had no more after what came
+    /// last: the next bytes may well begin with a record.
+    Unsynced { fresh: bool },
 }
 
 impl Default for Phase {
@@ -52,7 +58,12 @@ impl Records {
         let mut speech = Speech::Nothing;
         while !bytes.is_empty() {
             match &mut self.phase {
-                Phase::Lost => return Speech::Message,
+                // What is not understood is always taken for a message.
+                Phase::Lost | Phase::Unsynced { fresh: false } => return Speech::Message,
+                Phase::Unsynced { fresh: true } => {
+                    self.phase = Phase::default();
+                    self.guessed = true;
+                }
                 Phase::Content { left } => {
                     let step = bytes.len().min(usize::from(*left));
                     bytes = &bytes[step..];
@@ -72,7 +83,10 @@ impl Records {
                         continue;
                     }
                     let (next, record) = Self::begin(*header);
-                    self.phase = next;
+                    self.phase = match next {
+                        Phase::Lost if self.guessed => Phase::Unsynced { fresh: false },
+                        next => next,
+                    };
                     let control = record.is_some_and(is_control);
                     let heard = if control { Speech::Control } else { Speech::Message };
                     speech = speech.max(heard);
@@ -80,6 +94,20 @@ impl Records {
             }
         }
         speech
+    }
+
+    /// Bytes went by unseen: spliced.
+    pub(in crate::proxy) fn skip(&mut self) {
+        if !matches!(self.phase, Phase::Lost) {
+            self.phase = Phase::Unsynced { fresh: false };
+        }
+    }
+
+    /// The source has no more for now.
+    pub(in crate::proxy) fn source_empty(&mut self) {
+        if let Phase::Unsynced { fresh } = &mut self.phase {
+            *fresh = true;
+        }
     }
 
     /// What follows a whole header, and the length of the record when it is one.
@@ -98,7 +126,7 @@ impl Records {
     pub(in crate::proxy) fn at_boundary(self) -> bool {
         match self.phase {
             Phase::Header { have, .. } => have == 0,
-            Phase::Content { .. } => false,
+            Phase::Content { .. } | Phase::Unsynced { .. } => false,
             Phase::Lost => true,
         }
     }
@@ -145,6 +173,48 @@ mod tests {
             assert!(records.at_boundary());
             assert_eq!(records.feed(b"x"), Speech::Message);
         }
+    }
+
+    #[test]
+    fn after_unseen_bytes_it_is_at_no_boundary_until_a_record_begins_a_wake() {
+        let mut records = Records::default();
+        records.feed(&record(23, 300));
+        assert!(records.at_boundary());
+        records.skip();
+        assert!(!records.at_boundary());
+        assert_eq!(records.feed(&record(23, 30)), Speech::Message, "the source was not empty");
+        assert!(!records.at_boundary());
+        records.source_empty();
+        assert!(!records.at_boundary());
+        assert_eq!(records.feed(&record(23, 30)), Speech::Control);
+        assert!(records.at_boundary());
+    }
+
+    #[test]
+    fn bytes_that_do_not_fit_after_unseen_ones_are_no_proof_of_another_protocol() {
+        let mut records = Records::default();
+        records.feed(&record(23, 300));
+        records.skip();
+        for wrong in [&b"GET / HTTP/1.1\r\n"[..], &[23, 3, 3, 0, 1, 9, 23, 3, 4, 255, 255]] {
+            records.source_empty();
+            assert_eq!(records.feed(wrong), Speech::Message);
+            assert!(!records.at_boundary());
+            assert_eq!(records.feed(&record(23, 30)), Speech::Message);
+            assert!(!records.at_boundary());
+        }
+        records.source_empty();
+        records.feed(&record(23, 30));
+        assert!(records.at_boundary());
+    }
+
+    #[test]
+    fn what_was_not_tls_stays_so() {
+        let mut records = Records::default();
+        records.feed(b"GET / HTTP/1.1\r\n");
+        records.skip();
+        assert!(records.at_boundary());
+        records.source_empty();
+        assert_eq!(records.feed(&record(23, 30)), Speech::Message);
     }
 
     proptest! {

@@ -1,0 +1,150 @@
+//! The status and the events as text.
+
+use std::fmt::Write as _;
+
+use crate::admin::{BackendStatus, EventStatus, Status};
+use crate::cli::output;
+use crate::model::State;
+
+/// Probes that a terminal's chart shows.
+const CHART: usize = 16;
+
+/// Heights of the bars of a chart.
+const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+const HEADER: [&str; 11] = [
+    "BACKEND", "ADDRESS", "ZONE", "STATE", "FOR", "CONNS", "TOTAL", "FAILED", "UP", "DOWN",
+    "REASON",
+];
+
+/// The head line, the table of backends and what is to be mended.
+pub(super) fn status(status: &Status) -> String {
+    let rows = status.backends.iter().map(row).collect();
+    head(status) + &output::table(&HEADER, rows) + &warnings(status)
+}
+
+/// The same with charts of the probes.
+pub(super) fn status_with_charts(status: &Status) -> String {
+    let mut header = HEADER.to_vec();
+    header.insert(HEADER.len() - 1, "PROBES");
+    let row = |backend: &BackendStatus| {
+        let mut row = row(backend);
+        row.insert(HEADER.len() - 1, chart(&backend.probe_milliseconds));
+        row
+    };
+    let rows = status.backends.iter().map(row).collect();
+    head(status) + &output::table(&header, rows) + &warnings(status)
+}
+
+/// The table of events.
+pub(super) fn events(events: &[EventStatus]) -> String {
+    let row = |event: &EventStatus| {
+        let times =
+            if event.times > 1 { format!(" ({} times)", event.times) } else { String::new() };
+        let message = event.message.split_whitespace().collect::<Vec<_>>().join(" ");
+        vec![
+            event.at.clone(),
+            event.kind.clone(),
+            event.backend.clone().unwrap_or_else(|| "-".to_owned()),
+            message + &times,
+        ]
+    };
+    output::table(&["TIME", "EVENT", "BACKEND", "WHAT AND WHY"], events.iter().map(row).collect())
+}
+
+fn head(status: &Status) -> String {
+    let listen = status.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let ready = status.backends.iter().filter(|b| b.state == State::Ready).count();
+    format!(
+        "apiproxy {} on {listen}, up {}: {ready} of {} backends ready{}\n\n",
+        status.version,
+        output::age(status.uptime_seconds),
+        status.backends.len(),
+        if status.draining { ", shutting down" } else { "" },
+    )
+}
+
+fn warnings(status: &Status) -> String {
+    let mut text = String::new();
+    for backend in &status.backends {
+        if let Some(warning) = &backend.warning {
+            let _ = writeln!(text, "\nwarning: {}: {}", backend.name, warning.message);
+        }
+    }
+    let configuration = &status.configuration;
+    if let (Some(at), Some(why)) = (&configuration.refused_at, &configuration.refused_because) {
+        let generation = configuration.generation;
+        let _ = writeln!(
+            text,
+            "\nwarning: configuration {generation} stays in force; the newer one of {at} is refused: {why}"
+        );
+    }
+    text
+}
+
+fn row(backend: &BackendStatus) -> Vec<String> {
+    let doubt = if backend.suspect { "?" } else { "" };
+    vec![
+        backend.name.clone(),
+        backend.address.clone(),
+        backend.zone.clone().unwrap_or_else(|| "-".to_owned()),
+        format!("{}{doubt}", backend.state),
+        output::age(backend.since_seconds),
+        backend.connections.to_string(),
+        backend.connections_total.to_string(),
+        backend.connect_failures_total.to_string(),
+        output::bytes(backend.bytes_up),
+        output::bytes(backend.bytes_down),
+        backend.reason.message.clone(),
+    ]
+}
+
+/// A bar for each of the last probes, `x` for one that did not find the backend ready, and how long
+/// the latest took.
+fn chart(times: &[Option<f64>]) -> String {
+    let times = &times[times.len().saturating_sub(CHART)..];
+    let longest = times.iter().flatten().copied().fold(1.0, f64::max);
+    let bar = |time: &Option<f64>| match time {
+        Some(time) => {
+            let eighths = BARS.iter().zip(1u8..);
+            let tall = |(_, eighth): &(&char, u8)| *time <= longest * f64::from(*eighth) / 8.0;
+            eighths.into_iter().find(tall).map_or('█', |(bar, _)| *bar)
+        }
+        None => 'x',
+    };
+    let bars: String = times.iter().map(bar).collect();
+    match times.last() {
+        Some(Some(latest)) => format!("{bars} {latest:.1}ms"),
+        _ => bars,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chart_shows_the_last_probes_and_the_failed_ones() {
+        assert_eq!(chart(&[]), "");
+        assert_eq!(chart(&[Some(8.0), None, Some(1.0), Some(4.0)]), "█x▁▄ 4.0ms");
+        assert_eq!(chart(&[Some(0.1), None]), "▁x");
+        let many = vec![Some(2.0); 60];
+        assert_eq!(chart(&many).chars().filter(|c| BARS.contains(c)).count(), CHART);
+    }
+
+    #[test]
+    fn an_event_is_one_line() {
+        let event = EventStatus {
+            number: 1,
+            at: "2026-01-01T00:00:00Z".to_owned(),
+            kind: "reload".to_owned(),
+            severity: crate::admin::Severity::Warning,
+            backend: None,
+            code: None,
+            message: "refused:\n  line 3".to_owned(),
+            times: 2,
+        };
+        let text = events(&[event]);
+        assert!(text.ends_with("reload  -        refused: line 3 (2 times)\n"), "{text}");
+    }
+}

@@ -1,0 +1,134 @@
+//! `status --watch`: on a terminal one screen that is redrawn in place, elsewhere one block a second.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use crossterm::cursor::{Hide, MoveTo, Show};
+use crossterm::style::Print;
+use crossterm::terminal::{BeginSynchronizedUpdate, Clear, ClearType, EndSynchronizedUpdate, size};
+use crossterm::{execute, queue};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Args, render};
+use crate::cli::output::{self, Format};
+use crate::cli::{CliError, client};
+use crate::signal::Terminations;
+
+/// How often it asks.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Events under the table of backends.
+const EVENTS: usize = 10;
+
+/// Shows it until the user ends it, which is no failure.
+pub(super) async fn run(args: &Args) -> Result<(), CliError> {
+    let mut terminations = Terminations::new()
+        .map_err(|error| CliError::Failed(format!("cannot handle signals: {error}")))?;
+    let screen = (io::stdout().is_terminal() && args.output == Format::Table).then(Screen::open);
+    let mut ticks = interval(EVERY);
+    // A proxy that was slow to answer is not asked several times in a row for it.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let turn = async {
+            ticks.tick().await;
+            text(args, screen.is_some()).await
+        };
+        let text = tokio::select! {
+            text = turn => text,
+            _ = terminations.next() => return Ok(()),
+        };
+        match (&screen, text) {
+            (Some(_), Ok(text)) => Screen::draw(&text)?,
+            (Some(_), Err(error)) => Screen::draw(&format!("apiproxy: {error}\n"))?,
+            (None, Ok(text)) => output::emit(&text)?,
+            // It may come back: that is what one watches for.
+            (None, Err(error)) => output::complain(&error),
+        }
+    }
+}
+
+/// What is to be seen now.
+async fn text(args: &Args, on_screen: bool) -> Result<String, CliError> {
+    if args.events {
+        let history = client::events(args.admin).await?;
+        return match args.output {
+            Format::Json => output::json(&history),
+            Format::Table => Ok(render::events(&history.events) + "\n"),
+        };
+    }
+    let status = client::status(args.admin).await?;
+    if args.output == Format::Json {
+        return output::json(&status);
+    }
+    if !on_screen {
+        return Ok(render::status(&status) + "\n");
+    }
+    let history = client::events(args.admin).await?;
+    let latest = &history.events[history.events.len().saturating_sub(EVENTS)..];
+    Ok(render::status_with_charts(&status) + "\n" + &render::events(latest))
+}
+
+/// The terminal while it is drawn on. The cursor comes back when this is dropped.
+struct Screen;
+
+impl Screen {
+    fn open() -> Self {
+        // A terminal that cannot do it scrolls.
+        let _ = execute!(io::stdout(), Hide, Clear(ClearType::All), MoveTo(0, 0));
+        Self
+    }
+
+    /// Draws over what was there. What has no room is cut off: a line that wraps, or a screen that
+    /// scrolls, would make it jump.
+    fn draw(text: &str) -> Result<(), CliError> {
+        let (columns, rows) = size().unwrap_or((80, 24));
+        let (columns, rows) = (usize::from(columns).max(20), usize::from(rows).max(4));
+        let draw = || -> io::Result<()> {
+            let mut out = io::stdout().lock();
+            queue!(out, BeginSynchronizedUpdate, MoveTo(0, 0))?;
+            for line in fit(text, columns, rows - 1) {
+                queue!(out, Print(line), Clear(ClearType::UntilNewLine), Print("\r\n"))?;
+            }
+            queue!(out, Clear(ClearType::FromCursorDown), EndSynchronizedUpdate)?;
+            out.flush()
+        };
+        draw().map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => CliError::OutputClosed,
+            _ => CliError::Failed(format!("cannot write to the terminal: {error}")),
+        })
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let _ = execute!(io::stdout(), Show);
+    }
+}
+
+/// The lines that have room, each cut to the width.
+fn fit(text: &str, columns: usize, rows: usize) -> Vec<String> {
+    let cut = |line: &str| -> String {
+        if line.chars().count() <= columns {
+            return line.to_owned();
+        }
+        line.chars().take(columns - 1).chain(['…']).collect()
+    };
+    let all = text.lines().count();
+    if all <= rows {
+        return text.lines().map(cut).collect();
+    }
+    let more = format!("… {} more lines", all - (rows - 1));
+    text.lines().take(rows - 1).map(cut).chain([more]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_room_is_cut() {
+        assert_eq!(fit("abc\nde\n", 3, 2), ["abc", "de"]);
+        assert_eq!(fit("abcd\nde\n", 3, 2), ["ab…", "de"]);
+        assert_eq!(fit("a\nb\nc\nd\n", 20, 3), ["a", "b", "… 2 more lines"]);
+    }
+}

@@ -1,0 +1,224 @@
+//! Moves connections at quiet moments: away from backends that say no, and to one that is ready
+//! again.
+
+use std::time::{Duration, Instant};
+
+use super::{Lottery, Traffic, is_quiet, look_again, surplus};
+use crate::config::Rebalance;
+use crate::model::{CloseReason, Entry, Snapshot, State};
+
+/// How often a connection that is to move and cannot is looked at.
+const PACE: Duration = Duration::from_millis(100);
+
+/// Wishes begin within this part of their time, so that the rest is left for a quiet moment.
+const BEGIN_WITHIN: f64 = 0.9;
+
+/// A drained connection that awaits an answer at the end of its time is given so much longer. Then
+/// it is closed all the same: its server is about to do so itself.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How soon a connection that came to an unready backend, for want of a better one, is noticed.
+const NEWCOMERS: Duration = Duration::from_secs(1);
+
+/// The parts of one answer come closer together than this.
+const SHORTEST_QUIET: Duration = Duration::from_millis(25);
+
+/// A wish that a connection goes elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// From when on it may be closed at a quiet moment.
+    pub at: Instant,
+    /// When the wish is over; a drained connection is closed then.
+    pub until: Instant,
+    /// When its end was last asked for, if it was quiet then.
+    pub asked: Instant,
+    /// Its time is over: it is closed also when it is busy.
+    pub forced: bool,
+    /// `Rebalanced` or `Drained`.
+    pub reason: CloseReason,
+}
+
+/// A connection that can be moved.
+pub trait Movable {
+    /// The index of the entry of the backend that carries it.
+    fn place(&self, snapshot: &Snapshot) -> Option<usize>;
+
+    /// The wish that it moves, as [`Movable::set_wish`] left it. A new connection has none.
+    fn wish(&self) -> Option<Move>;
+
+    /// Keeps a wish, or forgets it.
+    fn set_wish(&self, wish: Option<Move>);
+
+    /// What it has carried.
+    fn traffic(&self, now: Instant) -> Traffic;
+
+    /// Ends it for this reason, unless it turns out to be busy after all.
+    fn close(&self, reason: CloseReason);
+
+    /// Withdraws [`Movable::close`], if it has not come to it yet.
+    fn reprieve(&self);
+}
+
+/// All connections that are chosen from.
+pub trait Connections {
+    /// One of them.
+    type Connection: Movable;
+
+    /// Looks at each.
+    fn each(&self, look: impl FnMut(&Self::Connection));
+}
+
+/// What is to move of some connections.
+#[derive(Debug)]
+pub struct Moves {
+    rules: Rebalance,
+    drain_timeout: Duration,
+    /// The recovery that connections have been chosen for.
+    planned_for: Option<Instant>,
+    /// Is there a connection that is to move?
+    pending: bool,
+}
+
+impl Moves {
+    /// Nothing is to move yet. Connections of a backend that says no leave within `drain_timeout`.
+    pub fn new(rules: Rebalance, drain_timeout: Duration) -> Self {
+        Self { rules, drain_timeout, planned_for: None, pending: false }
+    }
+
+    /// Chooses, and closes those whose moment has come. Returns when to look again, unless the
+    /// snapshot changes before. `random` gives numbers from 0 to 1.
+    pub fn sweep(
+        &mut self,
+        connections: &impl Connections,
+        snapshot: &Snapshot,
+        now: Instant,
+        mut random: impl FnMut() -> f64,
+    ) -> Option<Instant> {
+        let plan_at = self.plan(connections, snapshot, now, &mut random);
+        let unready = snapshot
+            .entries
+            .iter()
+            .any(|entry| entry.sheds() && entry.backend.counters.active() > 0);
+        if !unready && !self.pending {
+            return plan_at;
+        }
+        let haven = snapshot.has_haven();
+        let excess = surplus(snapshot);
+        let mut next = plan_at.into_iter().chain(unready.then(|| now + NEWCOMERS)).min();
+        self.pending = false;
+        connections.each(|connection| {
+            let Some(index) = connection.place(snapshot) else { return };
+            let entry = &snapshot.entries[index];
+            self.drain(connection, entry, now, &mut random);
+            let look_again = self.look(connection, entry, haven, excess[index] > 0.0, now);
+            next = next.into_iter().chain(look_again).min();
+            self.pending |= connection.wish().is_some();
+        });
+        next
+    }
+
+    /// Some time after a backend became ready again, gives connections of overloaded backends a
+    /// moment to move at. Returns when that will be, if it is to come.
+    fn plan(
+        &mut self,
+        connections: &impl Connections,
+        snapshot: &Snapshot,
+        now: Instant,
+        mut random: impl FnMut() -> f64,
+    ) -> Option<Instant> {
+        let ready = snapshot.entries.iter().filter(|e| e.is_ready());
+        let latest = ready.filter_map(|entry| entry.condition.recovered_at).max()?;
+        if !self.rules.enabled || self.planned_for.is_some_and(|planned| planned >= latest) {
+            return None;
+        }
+        let opens = latest + self.rules.after;
+        if now < opens {
+            return Some(opens);
+        }
+        self.planned_for = Some(latest);
+        let until = opens + self.rules.window;
+        let mut lottery = Lottery::new(surplus(snapshot), &mut random);
+        connections.each(|connection| {
+            let wish = connection.wish();
+            if wish.is_some_and(|wish| wish.reason == CloseReason::Drained) {
+                return;
+            }
+            // A lot that was drawn for an earlier recovery is void: this surplus counts it too.
+            connection.set_wish(None);
+            connection.reprieve();
+            if connection.place(snapshot).is_some_and(|index| lottery.draw(index)) {
+                let at = now + self.rules.window.mul_f64(BEGIN_WITHIN * random());
+                let reason = CloseReason::Rebalanced;
+                connection.set_wish(Some(Move { at, until, asked: at, forced: false, reason }));
+                self.pending = true;
+            }
+        });
+        None
+    }
+
+    /// Connections of a backend that says no are to leave within `drainTimeout`, spread over it.
+    fn drain(
+        &self,
+        connection: &impl Movable,
+        entry: &Entry,
+        now: Instant,
+        mut random: impl FnMut() -> f64,
+    ) {
+        let wish = connection.wish();
+        let drained = wish.is_some_and(|wish| wish.reason == CloseReason::Drained);
+        match entry.state() {
+            State::NotReady | State::Drained if !drained => {
+                let at = now + self.drain_timeout.mul_f64(BEGIN_WITHIN * random());
+                let (until, reason) = (now + self.drain_timeout, CloseReason::Drained);
+                connection.set_wish(Some(Move { at, until, asked: at, forced: false, reason }));
+            }
+            State::Ready if drained => connection.set_wish(None),
+            _ => {}
+        }
+    }
+
+    /// Closes a connection that is to move, if this is the moment. Returns when to look again.
+    fn look(
+        &self,
+        connection: &impl Movable,
+        entry: &Entry,
+        haven: bool,
+        excess: bool,
+        now: Instant,
+    ) -> Option<Instant> {
+        let wish = connection.wish()?;
+        if now < wish.at {
+            return Some(wish.at);
+        }
+        let over = now >= wish.until;
+        let draining = wish.reason == CloseReason::Drained;
+        if !draining && (over || !excess) {
+            connection.set_wish(None);
+            return None;
+        }
+        // Where to? And what is dead is not moved, but judged.
+        if !haven || entry.condition.state == State::Dead {
+            return Some(now + PACE);
+        }
+        let quiet_for = if draining { self.patience(&wish, now) } else { self.rules.quiet_for };
+        let traffic = connection.traffic(now);
+        let forced = draining && now >= wish.until + GRACE;
+        if forced || is_quiet(&traffic, quiet_for, now) {
+            connection.set_wish(Some(Move { asked: now, forced, ..wish }));
+            connection.close(wish.reason);
+            return Some(now + PACE);
+        }
+        Some(look_again(&traffic, quiet_for, now))
+    }
+
+    /// The nearer the end of a drain, the shorter a silence will do: a busy client has pauses of
+    /// some milliseconds only, but its requests are answered in them.
+    fn patience(&self, wish: &Move, now: Instant) -> Duration {
+        let left = wish.until.saturating_duration_since(now).as_secs_f64();
+        let all = wish.until.saturating_duration_since(wish.at).as_secs_f64().max(0.001);
+        self.rules.quiet_for.mul_f64((left / all).clamp(0.0, 1.0)).max(SHORTEST_QUIET)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! What happened and why: the ring, the log, `/events` and `status --events`.
+#![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use apiproxy::admin::{EventStatus, History, Severity};
+use common::{Cluster, Proxy, apiproxy, http_get, wait_for};
+use serde_json::Value;
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn history(proxy: &Proxy) -> Vec<EventStatus> {
+    let (code, body) = http_get(proxy.admin, "/events");
+    assert_eq!(code, 200, "{body}");
+    serde_json::from_str::<History>(&body).unwrap().events
+}
+
+/// Waits for the event of this kind and backend.
+fn wait_event(proxy: &Proxy, kind: &str, backend: &str) -> EventStatus {
+    wait_for(&format!("{kind} of {backend}"), LONG, || {
+        let is_it = |e: &EventStatus| e.kind == kind && e.backend.as_deref() == Some(backend);
+        history(proxy).into_iter().find(is_it)
+    })
+}
+
+/// The lines of the JSON log that tell of an event of this kind.
+fn logged(proxy: &Proxy, kind: &str) -> Vec<Value> {
+    let log = proxy.log_text();
+    // The last line may not be whole yet.
+    let lines = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let lines = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter(|line| line["event"] == kind).collect()
+}
+
+#[test]
+fn what_happens_is_told_with_its_reason() {
+    let cluster = Cluster::new(2);
+    let proxy = cluster.proxy(
+        "interval: 500ms, fastInterval: 100ms,",
+        "log: { format: json }\nconnections: { drainTimeout: 1s }\nrebalance: { after: 0s, window: 3s, quietFor: 100ms }\n",
+    );
+    let client = cluster.client(&proxy);
+    let held: Vec<_> = (0..3).map(|_| client.open_to("cp1")).collect();
+
+    // A backend dies, with three silent connections.
+    cluster.server("cp1").hang();
+    let failover = wait_event(&proxy, "failover", "cp1");
+    assert!(
+        failover.message.starts_with("3 connections reset: takes connections, but no"),
+        "{failover:?}"
+    );
+    assert_eq!((failover.severity, failover.code.as_deref()), (Severity::Warning, Some("timeout")));
+    assert_eq!(proxy.status().failovers, [failover]);
+    // A thread of its own writes the log.
+    wait_for("a line for the failover", LONG, || {
+        (!logged(&proxy, "failover").is_empty()).then_some(())
+    });
+    let [line] = &logged(&proxy, "failover")[..] else { panic!("one line for a failover") };
+    assert_eq!((&line["backend"], &line["connections"]), (&"cp1".into(), &3.into()));
+    assert!(line["reason"].as_str().unwrap().starts_with("takes connections"), "{line}");
+    drop(held);
+
+    // It comes back, and gets a share of the connections of the other one.
+    let held: Vec<_> = (0..4).map(|_| client.open_to("cp2")).collect();
+    cluster.server("cp1").resume();
+    let begun = wait_event(&proxy, "rebalanceBegun", "cp1");
+    assert_eq!(begun.message, "about 2 connections to move here within 3s");
+    assert_eq!(wait_event(&proxy, "rebalanceEnded", "cp1").message, "2 connections moved");
+
+    // The other one says no: its connections leave.
+    cluster.server("cp2").ready(false);
+    let begun = wait_event(&proxy, "drainBegun", "cp2");
+    assert_eq!(begun.message, "2 connections to leave within 1s");
+    let ended = wait_event(&proxy, "drainEnded", "cp2");
+    assert_eq!(ended.message, "2 connections moved away, 0 left");
+    drop(held);
+
+    // One line for each change of a state, and none for a connection.
+    let events = history(&proxy);
+    let of = |kind: &str| events.iter().filter(|event| event.kind == kind).count();
+    wait_for("as many lines as changes", LONG, || {
+        (logged(&proxy, "state").len() >= of("state")).then_some(())
+    });
+    assert_eq!((logged(&proxy, "state").len(), logged(&proxy, "failover").len()), (of("state"), 1));
+    assert!(of("state") >= 5, "two ready, one dead, ready again, one not ready: {events:?}");
+    assert_eq!(of("started"), 1);
+    assert!(!proxy.log_text().contains("a connection ended"));
+    assert!(events.is_sorted_by_key(|event| event.number) && events.is_sorted_by_key(|e| &e.at));
+    assert_eq!(events.last().unwrap().number, proxy.status().latest_event);
+
+    // The same counted.
+    let entered = |backend: &str, state: &str| {
+        let labels = [&format!("backend=\"{backend}\"")[..], &format!("state=\"{state}\"")];
+        proxy.metric("apiproxy_backend_transitions_total", &labels).to_string()
+    };
+    let counts = [entered("cp1", "dead"), entered("cp2", "dead"), entered("cp2", "notReady")];
+    assert_eq!(counts, ["1", "0", "1"]);
+
+    let admin = proxy.admin.to_string();
+    let table = apiproxy(&["status", "--events", "--admin", &admin]);
+    assert_eq!(table.code, Some(0), "{table:?}");
+    for word in ["TIME", "failover", "3 connections reset: takes", "drainEnded", "-> dead"] {
+        assert!(table.stdout.contains(word), "no {word} in {}", table.stdout);
+    }
+    let json = apiproxy(&["status", "--events", "-o", "json", "--admin", &admin]);
+    let printed: History = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(printed.events, events);
+}
+
+#[test]
+fn events_are_read_only() {
+    let cluster = Cluster::new(1);
+    let proxy = cluster.proxy("", "");
+    for path in ["/events", "/", "/status"] {
+        for verb in ["POST", "PUT", "DELETE", "PATCH"] {
+            let mut stream = TcpStream::connect(proxy.admin).unwrap();
+            write!(stream, "{verb} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+                .unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 405 "), "{verb} {path}: {answer}");
+        }
+    }
+}
+
+#[test]
+fn the_last_probes_are_in_the_status() {
+    let cluster = Cluster::new(1);
+    let proxy = cluster.proxy("interval: 100ms, fastInterval: 50ms,", "");
+    let times = || proxy.status().backends.remove(0).probe_milliseconds;
+    wait_for("three probes", LONG, || (times().len() > 2).then_some(()));
+    assert!(times().iter().all(|time| time.is_some_and(|time| time > 0.0)), "{:?}", times());
+    cluster.servers[0].ready(false);
+    wait_for("a probe that finds it not ready", LONG, || times().contains(&None).then_some(()));
+    wait_for("sixty probes", LONG, || (times().len() == 60).then_some(()));
+}
