@@ -47,6 +47,9 @@ impl Report {
 /// Closes in the calling thread, and with it every thread that it starts from now on. Core dumps are
 /// switched off for the whole process.
 pub fn apply(plan: &Plan) -> Report {
+    // The process's own metrics want it later. It comes from /proc/self/auxv on kernels before 6.4,
+    // which who is not dumpable cannot read.
+    let _kept = rustix::param::clock_ticks_per_second();
     let mut report = Report::default();
     report.note("no core dumps", no_core_dumps());
     report.note("no new privileges", rustix::thread::set_no_new_privs(true));

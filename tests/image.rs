@@ -97,6 +97,13 @@ fn containerd_runs_it_as_nobody_and_it_serves() {
     let load = Load::start(dialer, options).unwrap();
     wait_for("500 answers", LONG, || (load.stats().ok >= 500).then_some(()));
     assert_eq!(load.stats().failed, 0, "{:?}", load.stats());
+    // As nobody, and not dumpable: its own figures are still within its reach.
+    let metrics = common::http_get(admin, "/metrics").1;
+    for name in ["process_start_time_seconds", "process_resident_memory_bytes", "process_open_fds"]
+    {
+        let line = metrics.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();
+        assert!(!line.ends_with(" 0"), "{line}");
+    }
     let status = container.proc("status");
     for line in ["Uid:\t65532\t65532\t65532\t65532", "NoNewPrivs:\t1", "CapEff:\t0000000000000000"]
     {

@@ -159,8 +159,9 @@ const FAMILIES: [i32; 4] = [libc::AF_INET, libc::AF_INET6, libc::AF_UNIX, libc::
 /// (asm-generic/ioctls.h; the type of the constants in libc differs between C libraries).
 const IOCTLS: [u64; 5] = [0x5421, 0x541b, 0x5451, 0x5401, 0x5413];
 
-/// Names of threads and of mappings.
-const PRCTLS: [i32; 3] = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA];
+/// Names of threads and of mappings, and what the kernel told the program at its start
+/// (`PR_GET_AUXV`, linux/prctl.h).
+const PRCTLS: [i32; 4] = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA, 0x4155_5856];
 
 /// Restricts the calling thread.
 pub(super) fn restrict() -> Result<(), SyscallsError> {
