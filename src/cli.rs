@@ -5,7 +5,9 @@ mod args;
 mod check;
 mod client;
 mod demo;
+mod image;
 mod logging;
+mod man;
 mod manifest;
 mod output;
 mod run;
@@ -48,11 +50,16 @@ enum Command {
     /// Print manifests that run the proxy on a node.
     #[command(subcommand)]
     Manifest(manifest::Args),
+    /// Write this very program as an OCI image archive, for `ctr images import`.
+    Image(image::Args),
     /// Print the completions of a shell, for example `apiproxy completions bash`.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Print the manual page, or write one for each command.
+    #[command(hide = true)]
+    Man(man::Args),
 }
 
 /// Why a command failed.
@@ -95,7 +102,9 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Manifest(args) => manifest::run(&args),
+        Command::Image(args) => image::run(&args),
         Command::Completions { shell } => completions(shell),
+        Command::Man(args) => man::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -115,6 +115,8 @@ pub struct Config {
     pub discovery: Discovery,
     /// Metrics, probes and status.
     pub admin: Admin,
+    /// Closing the process in.
+    pub hardening: Hardening,
     /// Data threads, 1 to 64.
     pub threads: NonZeroUsize,
     /// Logging.
@@ -244,6 +246,13 @@ pub struct Discovery {
 pub struct Admin {
     /// Where it listens.
     pub listen: SocketAddr,
+}
+
+/// `hardening`: what the process takes from itself when it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hardening {
+    /// Is anything taken at all?
+    pub enabled: bool,
 }
 
 /// `log`: what is written to standard error.

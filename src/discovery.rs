@@ -30,6 +30,11 @@ pub fn entries(backends: &[BackendSpec], now: Instant) -> Vec<Entry> {
     roster::arrange(&[], backends, now)
 }
 
+/// The files that the kubeconfig of `discovery.kubernetes` names, if it can be read.
+pub fn files_named_by(kubeconfig: &std::path::Path) -> Vec<std::path::PathBuf> {
+    kubernetes::files_named_by(kubeconfig)
+}
+
 /// Where this proxy listens itself: never a server.
 #[derive(Clone, Debug)]
 pub struct Own {

@@ -84,17 +84,31 @@ fn help_names_the_flags_of_each_command() {
         "--log-format",
     ];
     let cases: &[(&[&str], &[&str])] = &[
-        (&["run"], proxy),
+        (&["run"], &[proxy, &["--no-hardening"]].concat()),
         (&["check"], &[proxy, &["--output"]].concat()),
         (&["status"], &["--admin", "--output", "--events", "--watch"]),
         (&["demo"], &["--duration", "--listen", "--calm"]),
         (
             &["manifest", "static-pod"],
-            &["--image", "--config", "--backend", "--ca-file", "--name", "--namespace"],
+            &[
+                "--image",
+                "--config",
+                "--backend",
+                "--ca-file",
+                "--name",
+                "--namespace",
+                "--from-haproxy",
+                "--from-nginx",
+                "--from-kubeconfig",
+            ],
         ),
-        (&["manifest"], &["static-pod"]),
+        (&["manifest"], &["static-pod", "systemd"]),
+        (&["image"], &["--output", "--tag"]),
         (&["completions"], &["<SHELL>"]),
-        (&[], &["run", "demo", "check", "status", "manifest", "completions", "Exit codes"]),
+        (
+            &[],
+            &["run", "demo", "check", "status", "manifest", "image", "completions", "Exit codes"],
+        ),
     ];
     for (arguments, words) in cases {
         for help in ["--help", "-h"] {

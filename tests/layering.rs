@@ -7,7 +7,23 @@ use std::path::{Path, PathBuf};
 
 /// Each top-level module and the modules of ours that it may import.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("cli", &["admin", "app", "config", "demo", "discovery", "health", "model", "signal", "tls"]),
+    (
+        "cli",
+        &[
+            "admin",
+            "app",
+            "config",
+            "demo",
+            "discovery",
+            "dropin",
+            "hardening",
+            "health",
+            "image",
+            "model",
+            "signal",
+            "tls",
+        ],
+    ),
     (
         "app",
         &[
@@ -27,6 +43,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     // Throw-away servers and clients: they know nothing of the proxy.
     ("demo", &[]),
+    ("dropin", &["config", "model"]),
+    ("hardening", &["config"]),
+    ("image", &[]),
     // It shows the data threads' signs of life.
     ("admin", &["drain", "events", "metrics", "model", "proxy", "throttle"]),
     ("discovery", &["config", "events", "model", "net", "tls", "watch"]),

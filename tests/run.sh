@@ -22,6 +22,11 @@ need haproxy haproxy
 need nft nftables
 need prlimit util-linux
 need musl-gcc musl-tools
+need ctr containerd
+need runc runc
+need systemd-analyze systemd
+need dpkg-deb dpkg
+need debootstrap debootstrap
 need cc build-essential
 need chromium chromium
 need prometheus prometheus

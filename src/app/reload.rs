@@ -223,6 +223,13 @@ impl Reloader {
         };
         let before = source.stamp();
         let config = source.load().map_err(|error| Refusal(error.lines()))?;
+        let lacks = source.lacks(&config);
+        if !lacks.is_empty() {
+            let fault = |lack| {
+                format!("hardening: {lack} is not allowed since the start; restart apiproxy")
+            };
+            return Err(Refusal(lacks.into_iter().map(fault).collect()));
+        }
         if source.stamp() == before {
             Ok(config)
         } else {

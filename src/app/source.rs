@@ -8,11 +8,15 @@ use crate::watch::{Stamp, Watch};
 /// Changes the level of the log.
 type SetLevel = Box<dyn Fn(LogLevel)>;
 
+/// What a configuration needs and this process may not have, in words.
+type Lacks = Box<dyn Fn(&Config) -> Vec<String>>;
+
 /// The file and the flags that make up the configuration.
 pub struct Source {
     file: Option<PathBuf>,
     overrides: Overrides,
     set_level: Option<SetLevel>,
+    lacks: Option<Lacks>,
     first: Stamp,
 }
 
@@ -26,13 +30,24 @@ impl Source {
     /// Make it before the configuration is first read, so that no change goes unseen.
     pub fn new(file: Option<PathBuf>, overrides: Overrides) -> Self {
         let first = file.as_deref().map(Stamp::of).unwrap_or_default();
-        Self { file, overrides, set_level: None, first }
+        Self { file, overrides, set_level: None, lacks: None, first }
     }
 
     /// How to change the level of the log; without, it needs a restart.
     #[must_use]
     pub fn with_log(self, set_level: impl Fn(LogLevel) + 'static) -> Self {
         Self { set_level: Some(Box::new(set_level)), ..self }
+    }
+
+    /// What this process has denied itself when it started: a configuration that needs any of it is
+    /// refused.
+    #[must_use]
+    pub fn with_limits(self, lacks: impl Fn(&Config) -> Vec<String> + 'static) -> Self {
+        Self { lacks: Some(Box::new(lacks)), ..self }
+    }
+
+    pub(super) fn lacks(&self, config: &Config) -> Vec<String> {
+        self.lacks.as_ref().map(|lacks| lacks(config)).unwrap_or_default()
     }
 
     /// Reads the configuration.

@@ -1,5 +1,7 @@
 //! `apiproxy manifest`: what runs the proxy on a node.
 
+mod replace;
+
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
@@ -12,13 +14,19 @@ use crate::model::BackendAddress;
 const STATIC_POD: &str = include_str!("../../packaging/static-pod.yaml");
 const RBAC: &str = include_str!("../../packaging/rbac.yaml");
 
+/// The hardened units of systemd; packaging/ has them as files too.
+const SERVICE: &str = include_str!("../../packaging/apiproxy.service");
+const SOCKET: &str = include_str!("../../packaging/apiproxy.socket");
+
 /// The manifests.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Args {
     /// A static pod, for /etc/kubernetes/manifests of every worker.
-    StaticPod(StaticPod),
+    StaticPod(Box<StaticPod>),
     /// Who may watch the EndpointSlices, for `discovery.kubernetes`, and how to make its kubeconfig.
     Rbac(Rbac),
+    /// The units of systemd, for nodes that run the proxy without a container.
+    Systemd(Systemd),
 }
 
 /// Flags of `manifest rbac`.
@@ -30,15 +38,42 @@ pub(super) struct Rbac {
     namespace: String,
 }
 
+/// Flags of `manifest systemd`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The Debian package installs both. By hand:
+  apiproxy manifest systemd --unit service > /etc/systemd/system/apiproxy.service
+  apiproxy manifest systemd --unit socket > /etc/systemd/system/apiproxy.socket    # optional
+  systemctl daemon-reload && systemctl enable --now apiproxy.service")]
+pub(super) struct Systemd {
+    /// The unit to print [default: both, each under a line with its name].
+    #[arg(long, value_enum)]
+    unit: Option<Unit>,
+}
+
+/// A unit of systemd.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Unit {
+    /// apiproxy.service.
+    Service,
+    /// apiproxy.socket.
+    Socket,
+}
+
 /// Flags of `manifest static-pod`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 With --backend, everything is in the manifest; without, the pod reads the configuration file.
+With --from-*, the configuration and the manifest are printed that replace what an installer left on
+a worker, with the line that swaps them and the way back.
 
 Examples:
   apiproxy manifest static-pod --backend 10.0.0.11:6443 --backend 10.0.0.12:6443 \\
       > /etc/kubernetes/manifests/apiproxy.yaml
-  apiproxy manifest static-pod --config /etc/apiproxy/config.yaml")]
+  apiproxy manifest static-pod --config /etc/apiproxy/config.yaml
+  apiproxy manifest static-pod --from-haproxy /etc/kubekey/haproxy/haproxy.cfg
+  apiproxy manifest static-pod --from-nginx /etc/nginx/nginx.conf --ca-file /etc/kubernetes/ssl/ca.crt
+  apiproxy manifest static-pod --from-kubeconfig /etc/kubernetes/kubelet.conf")]
 pub(super) struct StaticPod {
     /// The image, as the node's container runtime knows it.
     #[arg(long, default_value = concat!("apiproxy:", env!("CARGO_PKG_VERSION")))]
@@ -58,12 +93,22 @@ pub(super) struct StaticPod {
     /// The pod's namespace.
     #[arg(long, default_value = "kube-system")]
     namespace: String,
+    #[command(flatten)]
+    replace: replace::Args,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     match args {
-        Args::StaticPod(args) => output::emit(&static_pod(args)?),
+        Args::StaticPod(args) => match args.replace.source() {
+            Some(source) => output::emit(&replace::print(args, &source)?),
+            None => output::emit(&static_pod(args)?),
+        },
         Args::Rbac(args) => output::emit(&rbac(args)?),
+        Args::Systemd(args) => output::emit(&match args.unit {
+            Some(Unit::Service) => SERVICE.to_owned(),
+            Some(Unit::Socket) => SOCKET.to_owned(),
+            None => format!("### apiproxy.service\n{SERVICE}\n### apiproxy.socket\n{SOCKET}"),
+        }),
     }
 }
 

@@ -1,12 +1,14 @@
 //! `apiproxy run`: the proxy, until it is told to end.
 
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::args::ProxyArgs;
 use super::{CliError, logging, runtime};
 use crate::app::{self, Commands, Source};
 use crate::config::Config;
+use crate::discovery;
+use crate::hardening::{self, Plan};
 use crate::signal::{Hangups, Terminations};
 
 /// Flags of `run`.
@@ -21,18 +23,45 @@ Examples:
 pub(super) struct Args {
     #[command(flatten)]
     proxy: ProxyArgs,
+    /// Do not close the process in (`hardening.enabled: false`).
+    #[arg(long)]
+    no_hardening: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let source = args.proxy.source()?;
     let config = source.load()?;
+    // Before the first thread starts: all of them inherit it.
+    let (source, report) = close_in(args, &config, source);
     let (_log, set_level) = logging::start(config.log);
     let source = source.with_log(set_level);
+    if let Some(report) = report {
+        report.log();
+    } else {
+        warn!("hardening is switched off");
+    }
     let runtime = runtime()?;
     let result = runtime.block_on(serve(&config, source));
     // A look-up that hangs in the resolver must not hold up the end.
     runtime.shutdown_background();
     result
+}
+
+/// Closes the process in for this configuration, unless that is switched off. A later one that needs
+/// more is refused.
+fn close_in(args: &Args, config: &Config, source: Source) -> (Source, Option<hardening::Report>) {
+    if !config.hardening.enabled || args.no_hardening {
+        return (source, None);
+    }
+    let file = source.file().map(ToOwned::to_owned);
+    let plan = move |config: &Config| {
+        let kubeconfig = config.discovery.kubeconfig.as_deref();
+        let named = kubeconfig.map(discovery::files_named_by).unwrap_or_default();
+        named.iter().fold(Plan::new(config, file.as_deref()), |plan, file| plan.reading(file))
+    };
+    let allowed = plan(config);
+    let report = hardening::apply(&allowed);
+    (source.with_limits(move |later| allowed.lacks(&plan(later))), Some(report))
 }
 
 async fn serve(config: &Config, source: Source) -> Result<(), CliError> {

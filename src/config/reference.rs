@@ -165,6 +165,12 @@ const KEYS: &[KeyDoc] = &[
         "IP:PORT",
         "Where metrics, probes and status are served",
     ),
+    key(
+        "hardening.enabled",
+        "true",
+        "`true`, `false`",
+        "Take from the process what it does not need: other files, ports and system calls",
+    ),
     key("threads", "1", "1 to 64", "Threads that carry traffic"),
     key("log.format", "text", "`text`, `json`", "Shape of the log lines"),
     key(

@@ -29,6 +29,7 @@ pub(super) struct Proxy {
     pub(super) rebalance: Option<Rebalance>,
     pub(super) discovery: Option<Discovery>,
     pub(super) admin: Option<Admin>,
+    pub(super) hardening: Option<Hardening>,
     pub(super) threads: Option<i128>,
     pub(super) log: Option<Log>,
 }
@@ -108,6 +109,12 @@ pub(super) struct Kubernetes {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Admin {
     pub(super) listen: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Hardening {
+    pub(super) enabled: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -14,7 +14,9 @@ use hyper::http::uri::PathAndQuery;
 use super::document::Document;
 use super::faults::{Fault, Faults, Place, quoted};
 use super::overrides::flag_for;
-use super::{Config, Connect, Connections, HealthCheck, Log, Overrides, Rebalance, shape};
+use super::{
+    Config, Connect, Connections, Hardening, HealthCheck, Log, Overrides, Rebalance, shape,
+};
 use crate::model::Zone;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -56,6 +58,9 @@ pub(super) fn config(raw: shape::Proxy, around: Surroundings<'_>, faults: &mut F
         rebalance: check.rebalance(&raw.rebalance.unwrap_or_default()),
         discovery,
         admin,
+        hardening: Hardening {
+            enabled: raw.hardening.and_then(|hardening| hardening.enabled).unwrap_or(true),
+        },
         threads: NonZeroUsize::new(check.number("threads", raw.threads, 1, 1..=64))
             .unwrap_or(NonZeroUsize::MIN),
         log: Log { format: log.format.unwrap_or_default(), level: log.level.unwrap_or_default() },

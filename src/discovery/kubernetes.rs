@@ -8,7 +8,7 @@ mod request;
 pub(super) mod slices;
 
 use std::cell::Cell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -49,6 +49,11 @@ const GOOD: Duration = Duration::from_secs(10);
 
 /// The largest answer to a list, and the longest event.
 const LARGEST: usize = 4 * 1024 * 1024;
+
+/// The files that a kubeconfig names, if it can be read.
+pub(super) fn files_named_by(path: &Path) -> Vec<PathBuf> {
+    kubeconfig::files(path)
+}
 
 /// Follows the EndpointSlices until the future is dropped.
 pub(super) async fn run(kubeconfig: &Path, snapshot: Reader, roster: Rc<Roster>, own: Own) {

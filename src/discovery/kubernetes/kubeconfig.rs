@@ -124,6 +124,17 @@ pub(super) fn read(path: &Path) -> Result<Credentials, String> {
     Ok(Credentials { tls: Arc::new(tls), server_name, token })
 }
 
+/// The files that a kubeconfig names, if it can be read.
+pub(super) fn files(path: &Path) -> Vec<PathBuf> {
+    let Ok((cluster, user)) = list::read(path, LARGEST).and_then(|text| parse(&text)) else {
+        return Vec::new();
+    };
+    let base = path.parent().unwrap_or(Path::new(""));
+    let named =
+        [cluster.certificate_authority, user.client_certificate, user.client_key, user.token_file];
+    named.into_iter().flatten().map(|file| base.join(file)).collect()
+}
+
 /// The cluster and user of the current context.
 fn parse(text: &str) -> Result<(Cluster, User), String> {
     let file: File = serde_saphyr::from_str(text).map_err(|error| {
