@@ -20,7 +20,7 @@ use tracing::debug;
 use super::connect::Restraint;
 use super::relay::{PipeMemory, Pipes};
 use super::table::Table;
-use super::{Permit, Permits, connection, listener, sweep};
+use super::{Permit, Permits, connect, connection, listener, sweep};
 use crate::balance::Turn;
 use crate::config::{Connect, Connections, Rebalance};
 use crate::drain::{Phase, Phases};
@@ -185,7 +185,10 @@ impl Worker {
     fn serve(self: &Rc<Self>, stream: TcpStream, permit: Permit) {
         let load = Load(self.clone());
         tokio::task::spawn_local(async move {
-            connection::serve(&load.0, stream).await;
+            let connected = connect::connect(&load.0).await;
+            if let Some(record) = connection::open(&load.0, stream, connected) {
+                connection::carry(&load.0, &record).await;
+            }
             drop(permit);
         });
     }
