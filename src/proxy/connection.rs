@@ -5,31 +5,44 @@ use std::rc::Rc;
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::connect::{self, Connected};
+use super::connect::{ConnectError, Connected};
 use super::relay::{End, Ended, Leg};
 use super::table::Record;
 use super::worker::Worker;
 use crate::model::{CloseReason, Doubt, Hint};
 use crate::net;
 
-/// Serves a client until it is done.
-pub(super) async fn serve(worker: &Rc<Worker>, client: TcpStream) {
-    let Connected { stream: server, active } = match connect::connect(worker).await {
-        Ok(connected) => connected,
+/// Joins the client to the backend that takes it, or resets it when none does.
+///
+/// Not asynchronous, like most of what is here: what a future has been given it keeps room for, and
+/// an idle connection would carry that for life.
+pub(super) fn open(
+    worker: &Worker,
+    client: TcpStream,
+    connected: Result<Connected, ConnectError>,
+) -> Option<Rc<Record>> {
+    match connected {
+        Ok(Connected { stream: server, active }) => {
+            // A leg that is dead already says so at its first read. The client's has the listener's
+            // options.
+            let _ = net::tune_connected(&server, worker.shared.live.load().connections.keepalive);
+            Some(Rc::new(Record::new(client, server, active)))
+        }
         Err(error) => {
             worker.shared.metrics.unserved.increment(1);
             debug!(%error, "no backend for a client");
             net::reset_on_close(&client);
-            return;
+            None
         }
-    };
-    // A leg that is dead already says so at its first read. The client's has the listener's options.
-    let _ = net::tune_connected(&server, worker.shared.live.load().connections.keepalive);
-    let record = Rc::new(Record::new(client, server, active));
-    let entered = worker.table.enter(&record);
-    let ended = super::relay::run(worker, &record).await;
+    }
+}
+
+/// Relays until the end, and counts it.
+pub(super) async fn carry(worker: &Worker, record: &Rc<Record>) {
+    let entered = worker.table.enter(record);
+    let ended = super::relay::run(worker, record).await;
     drop(entered);
-    finish(worker, &record, ended);
+    finish(worker, record, ended);
 }
 
 /// Passes the kind of the end on and counts it.

@@ -143,7 +143,7 @@ impl Relay<'_> {
 
     /// Are there bytes that came after the wish to close it, read or not?
     fn has_news(&self) -> bool {
-        let Some(wish) = self.record.moving.get().filter(|wish| !wish.forced) else { return false };
+        let Some(wish) = self.record.moving().filter(|wish| !wish.forced) else { return false };
         self.record.last_byte.get() > wish.asked
             || !self.record.between_records.get()
             || net::has_unread(&self.record.client)

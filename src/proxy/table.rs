@@ -37,8 +37,8 @@ pub(super) struct Record {
     asked: Cell<Asked>,
     /// How far the client's TLS handshake has come, as far as sizes tell.
     handshake: Cell<Handshake>,
-    /// When it is to move, if it is.
-    pub(super) moving: Cell<Option<Move>>,
+    /// When it is to move, if it is. Boxed, because most never are.
+    moving: Cell<Option<Box<Move>>>,
     /// When one end said FIN, while the other has not.
     pub(super) half_closed: Cell<Option<Instant>>,
     /// Is it in the queue of connections that wait for an answer?
@@ -86,6 +86,19 @@ impl Record {
         if self.closing.get().is_some_and(CloseReason::is_gentle) {
             self.closing.set(None);
         }
+    }
+
+    /// When it is to move, if it is.
+    pub(super) fn moving(&self) -> Option<Move> {
+        let moving = self.moving.take();
+        let wish = moving.as_deref().copied();
+        self.moving.set(moving);
+        wish
+    }
+
+    /// Sets when it is to move, or that it is not.
+    pub(super) fn set_moving(&self, wish: Option<Move>) {
+        self.moving.set(wish.map(Box::new));
     }
 
     /// Notes bytes either way.

@@ -21,7 +21,7 @@ use super::connect::Restraint;
 use super::listener::Listening;
 use super::relay::{PipeMemory, Pipes};
 use super::table::Table;
-use super::{Live, Permit, connection, sweep};
+use super::{Live, Permit, connect, connection, sweep};
 use crate::balance::Turn;
 use crate::drain::{Phase, Phases};
 use crate::metrics::{ConnectTimes, DataPath};
@@ -202,7 +202,10 @@ impl Worker {
     fn serve(self: &Rc<Self>, stream: TcpStream, permit: Permit) {
         let load = Load(self.clone());
         tokio::task::spawn_local(async move {
-            connection::serve(&load.0, stream).await;
+            let connected = connect::connect(&load.0).await;
+            if let Some(record) = connection::open(&load.0, stream, connected) {
+                connection::carry(&load.0, &record).await;
+            }
             drop(permit);
         });
     }

@@ -27,6 +27,7 @@ pub struct Stream {
 #[derive(Clone, Copy)]
 pub enum Kind {
     Download,
+    Bulk,
     SlowReader,
     Echo,
     Upload,
@@ -39,8 +40,10 @@ impl Stream {
     pub async fn run(mut self, kind: Kind) {
         loop {
             let result = match kind {
-                Kind::Download => self.download(Duration::ZERO).await,
-                Kind::SlowReader => self.download(Duration::from_millis(300)).await,
+                Kind::Download => self.download(1_000_000, Duration::ZERO).await,
+                Kind::Bulk => self.download(64_000_000, Duration::ZERO).await,
+                // It has to fill the buffers on the way before it holds anything back.
+                Kind::SlowReader => self.download(6_000_000, Duration::from_millis(300)).await,
                 Kind::Echo => self.echo().await,
                 Kind::Upload => self.upload().await,
                 Kind::Watch => self.watch().await,
@@ -71,12 +74,10 @@ impl Stream {
         Ok(connection)
     }
 
-    /// Reads a blob; with a pause after each piece of it, if any.
-    async fn download(&mut self, pause: Duration) -> io::Result<()> {
+    /// Reads a blob of less than so many bytes; with a pause after each piece of it, if any.
+    async fn download(&mut self, most: u64, pause: Duration) -> io::Result<()> {
         let mut connection = self.dial().await?;
-        let (seed, length) = (self.rng.u64(..), self.rng.u64(0..1_000_000));
-        // A slow reader has to fill the buffers on the way before it holds anything back.
-        let length = if pause.is_zero() { length } else { length * 6 };
+        let (seed, length) = (self.rng.u64(..), self.rng.u64(0..most));
         let answer = connection.get(&format!("/blob?bytes={length}&seed={seed}")).await?;
         self.compare(answer, Expected::new(seed, length), pause).await
     }

@@ -14,11 +14,11 @@ impl Movable for Record {
     }
 
     fn wish(&self) -> Option<Move> {
-        self.moving.get()
+        self.moving()
     }
 
     fn set_wish(&self, wish: Option<Move>) {
-        self.moving.set(wish);
+        self.set_moving(wish);
     }
 
     fn traffic(&self, now: Instant) -> Traffic {
