@@ -1,5 +1,7 @@
 //! Builds all components of the proxy, in order, and runs them: the only place that knows them all.
 
+mod control;
+
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -8,6 +10,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -83,6 +86,8 @@ struct Control {
     admin: admin::Parts,
     health: health::Parts,
     workers: Rc<Vec<WorkerHandle>>,
+    socket: Option<crate::control::Parts>,
+    reloads: mpsc::Receiver<crate::control::Reload>,
 }
 
 impl std::fmt::Debug for Bound {
@@ -122,21 +127,33 @@ pub fn build(config: &Config) -> Result<Bound, StartError> {
         metrics: metrics.data_path(),
     })?;
     let workers = Rc::new(workers);
+    let writer = Rc::new(writer);
+    let identity = admin::Identity { listen: addresses.clone(), started };
+    let (reload, reloads) = mpsc::channel(control::WAITING_RELOADS);
+    let socket = control::claim(config.admin.control_socket.as_deref());
+    let socket = socket.map(|listener| crate::control::Parts {
+        listener,
+        writer: writer.clone(),
+        drain: drain.clone(),
+        identity: identity.clone(),
+        drain_timeout: config.connections.drain_timeout,
+        reloads: reload,
+    });
     let admin = admin::Parts {
         snapshot: reader.clone(),
         metrics: metrics.clone(),
         drain: drain.clone(),
         workers: workers.clone(),
-        identity: admin::Identity { listen: addresses.clone(), started },
+        identity,
     };
     let health = health::Parts {
         check: config.health_check.clone(),
         trust,
-        writer: Rc::new(writer),
+        writer,
         hints: hint_receiver,
         metrics,
     };
-    let control = Control { admin_listener, admin, health, workers };
+    let control = Control { admin_listener, admin, health, workers, socket, reloads };
     Ok(Bound { addresses, admin: admin_address, drain, reader, control })
 }
 
@@ -167,7 +184,7 @@ impl Bound {
     /// # Errors
     /// The admin listener cannot be registered, or a data thread died.
     pub async fn serve(self) -> Result<(), StartError> {
-        let Control { admin_listener, admin, health, workers } = self.control;
+        let Control { admin_listener, admin, health, workers, socket, reloads } = self.control;
         let admin_listener = net::into_async(admin_listener)
             .map_err(|source| StartError::Listen { address: self.admin, source })?;
         info!(listen = ?self.addresses, admin = %self.admin, "serving");
@@ -177,6 +194,8 @@ impl Bound {
                 () = admin::serve(admin_listener, admin) => {}
                 () = health::run(health) => {}
                 () = discovery::run(writer) => {}
+                () = control::run(socket) => {}
+                () = control::reload(reloads) => {}
             }
         };
         let died = async {

@@ -7,6 +7,7 @@
 //!                    -> health     probes and judges: the control thread
 //!                    -> discovery  resolves names:     the control thread
 //!                    -> admin      metrics and status: the control thread
+//!                    -> control    commands, handover: the control thread
 //! ```
 //!
 //! The components meet in one place, the store of [`model`]: an immutable [`model::Snapshot`] of all
@@ -28,6 +29,7 @@ pub mod app;
 pub mod balance;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod demo;
 pub mod discovery;
 pub mod drain;

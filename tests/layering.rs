@@ -7,12 +7,27 @@ use std::path::{Path, PathBuf};
 
 /// Each top-level module and the modules of ours that it may import.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("cli", &["admin", "app", "config", "demo", "discovery", "health", "model", "signal", "tls"]),
+    (
+        "cli",
+        &[
+            "admin",
+            "app",
+            "config",
+            "control",
+            "demo",
+            "discovery",
+            "health",
+            "model",
+            "signal",
+            "tls",
+        ],
+    ),
     (
         "app",
         &[
             "admin",
             "config",
+            "control",
             "discovery",
             "drain",
             "health",
@@ -27,6 +42,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("demo", &[]),
     // It shows the data threads' signs of life.
     ("admin", &["drain", "metrics", "model", "proxy"]),
+    // It answers with the status document.
+    ("control", &["admin", "drain", "model"]),
     ("discovery", &["config", "model"]),
     ("health", &["config", "metrics", "model", "net", "tls"]),
     ("rebalance", &["model"]),

@@ -110,7 +110,7 @@ impl Status {
 fn backend(entry: &Entry, now: Instant) -> BackendStatus {
     let Entry { backend, addresses, condition, .. } = entry;
     let counters = &backend.counters;
-    let age = now.saturating_duration_since(condition.since);
+    let age = now.saturating_duration_since(entry.since());
     let since = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
     let failures = [
         ConnectOutcome::Refused,
@@ -127,7 +127,7 @@ fn backend(entry: &Entry, now: Instant) -> BackendStatus {
         suspect: condition.suspect,
         since: humantime::format_rfc3339_seconds(since).to_string(),
         since_seconds: age.as_secs(),
-        reason: reason(&condition.reason),
+        reason: reason(&entry.reason()),
         warning: condition.warning.as_ref().map(reason),
         connections: counters.active(),
         connections_total: counters.connects(ConnectOutcome::Connected),

@@ -142,6 +142,12 @@ const KEYS: &[KeyDoc] = &[
         "IP:PORT",
         "Where metrics, probes and status are served",
     ),
+    key(
+        "admin.controlSocket",
+        "/run/apiproxy/control.sock",
+        "a path of at most 96 bytes; `\"\"` for none",
+        "Where `drain`, `undrain` and `reload` are heard and a handover begins; mode 0600",
+    ),
     key("threads", "1", "1 to 64", "Threads that carry traffic"),
     key("log.format", "text", "`text`, `json`", "Shape of the log lines"),
     key(

@@ -126,6 +126,7 @@ pub struct Proxy {
     pub listen: SocketAddr,
     pub admin: SocketAddr,
     pub log: PathBuf,
+    pub control: PathBuf,
 }
 
 impl Proxy {
@@ -144,9 +145,11 @@ impl Proxy {
     ) -> Self {
         let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let control = folder.join(format!("apiproxy-{}.sock", listen.port()));
         let text = format!(
             "apiVersion: apiproxy.io/v1alpha1\nkind: ProxyConfiguration\nlisten: [\"{listen}\"]\n\
-             admin: {{ listen: \"{admin}\" }}\n{config}"
+             admin: {{ listen: \"{admin}\", controlSocket: \"{}\" }}\n{config}",
+            control.display()
         );
         let file = folder.join(format!("apiproxy-{}.yaml", listen.port()));
         std::fs::write(&file, &text).unwrap();
@@ -166,7 +169,7 @@ impl Proxy {
             }
             TcpStream::connect(admin).ok()
         });
-        Self { child, listen, admin, log }
+        Self { child, listen, admin, log, control }
     }
 
     /// Waits until so many backends are ready.

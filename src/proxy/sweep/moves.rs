@@ -77,7 +77,7 @@ impl Moves {
     /// moment to move at. Returns when that will be, if it is to come.
     fn plan(&mut self, table: &Table, snapshot: &Snapshot, now: Instant) -> Option<Instant> {
         let ready = snapshot.entries.iter().filter(|e| e.is_ready());
-        let latest = ready.filter_map(|entry| entry.condition.recovered_at).max()?;
+        let latest = ready.filter_map(Entry::recovered_at).max()?;
         if !self.rules.enabled || self.planned_for.is_some_and(|planned| planned >= latest) {
             return None;
         }

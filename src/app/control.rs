@@ -1,0 +1,53 @@
+//! The control socket of a running proxy, or a warning that there is none.
+
+use std::future::pending;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::control::{self, Reload};
+
+/// Requests to reload that wait; more are told that the proxy is busy.
+pub(super) const WAITING_RELOADS: usize = 4;
+
+/// Makes the socket. The proxy serves without it as well, so that a fault is told and lived with.
+pub(super) fn claim(path: Option<&Path>) -> Option<UnixListener> {
+    let path = path?;
+    match control::claim(path) {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            warn!(
+                path = %path.display(), %error,
+                "no control socket: drain, undrain and reload cannot reach this process; set \
+                 admin.controlSocket to a path that it may make, or to \"\" for none"
+            );
+            None
+        }
+    }
+}
+
+/// Hears commands until the drain begins, and then waits to be dropped. Without a socket, only that.
+pub(super) async fn run(parts: Option<control::Parts>) {
+    if let Some(parts) = parts {
+        match control::serve(parts).await {
+            Ok(()) => info!("the control socket is closed"),
+            Err(error) => warn!(%error, "the control socket cannot be served"),
+        }
+    }
+    pending::<()>().await;
+}
+
+/// Answers requests to reload.
+pub(super) async fn reload(mut requests: mpsc::Receiver<Reload>) {
+    while let Some(answer) = requests.recv().await {
+        // The client may have gone away.
+        let _ = answer.send(Err(format!(
+            "apiproxy {} cannot reload: restart it, and its connections end within \
+             connections.drainTimeout",
+            env!("CARGO_PKG_VERSION")
+        )));
+    }
+    pending::<()>().await;
+}

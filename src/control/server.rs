@@ -1,0 +1,174 @@
+//! Hears requests on the control socket: who may ask, how many at a time, and for how long.
+
+use std::io;
+use std::os::unix::net::UnixListener as StdListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+use super::commands;
+use super::line::Lines;
+use super::protocol::{Answer, Code, Refusal, Reply, Request};
+use crate::admin::{Identity, Status};
+use crate::drain::{Drain, Phase};
+use crate::model::Writer;
+
+/// Clients heard at a time; more wait.
+const MOST_CLIENTS: usize = 16;
+
+/// A request is a name and some words.
+const LONGEST_REQUEST: usize = 16 * 1024;
+
+/// How long a client may take to ask, and how long to take the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the control socket acts on.
+#[derive(Debug)]
+pub struct Parts {
+    /// The socket.
+    pub listener: StdListener,
+    /// Publishes who is drained.
+    pub writer: Rc<Writer>,
+    /// How far the end of the process has come.
+    pub drain: Drain,
+    /// What does not change while the process runs.
+    pub identity: Identity,
+    /// Time in which the connections of a drained backend leave.
+    pub drain_timeout: Duration,
+    /// Where requests to reload go.
+    pub reloads: mpsc::Sender<Reload>,
+}
+
+/// A request to read the configuration again: answered with what has changed, or why nothing has.
+pub type Reload = oneshot::Sender<Result<String, String>>;
+
+/// Serves until the drain begins: what comes after it asks the next process.
+///
+/// # Errors
+/// The socket cannot be registered with the runtime.
+pub async fn serve(parts: Parts) -> io::Result<()> {
+    let listener = UnixListener::from_std(parts.listener.try_clone()?)?;
+    let mut phases = parts.drain.phases();
+    let parts = Rc::new(parts);
+    let seats = Arc::new(Semaphore::new(MOST_CLIENTS));
+    let mut clients = JoinSet::new();
+    loop {
+        let Ok(seat) = seats.clone().acquire_owned().await else { return Ok(()) };
+        let stream = tokio::select! {
+            () = phases.draining() => return Ok(()),
+            Some(_) = clients.join_next() => continue,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    warn!(%error, "cannot accept on the control socket");
+                    sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+        };
+        let parts = parts.clone();
+        clients.spawn_local(async move {
+            let _seat = seat;
+            if let Err(error) = Client::new(stream, parts).hear().await {
+                debug!(%error, "a client of the control socket went away");
+            }
+        });
+    }
+}
+
+/// One client.
+struct Client {
+    stream: UnixStream,
+    lines: Lines,
+    parts: Rc<Parts>,
+}
+
+impl Client {
+    fn new(stream: UnixStream, parts: Rc<Parts>) -> Self {
+        Self { stream, lines: Lines::default(), parts }
+    }
+
+    /// Answers its requests until it goes away or stays silent.
+    async fn hear(mut self) -> io::Result<()> {
+        if let Err(refusal) = may_ask(&self.stream) {
+            return self.answer(Answer::Refused(refusal)).await;
+        }
+        while let Some(line) = self.line().await? {
+            let answer = match Request::decode(&line) {
+                Ok(request) => act(&self.parts, request).await,
+                Err(refusal) => {
+                    // What follows may be the rest of what was not understood.
+                    return self.answer(Answer::Refused(refusal)).await;
+                }
+            };
+            self.answer(answer).await?;
+        }
+        Ok(())
+    }
+
+    async fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let line = self.lines.next(&mut self.stream, LONGEST_REQUEST);
+        let line = timeout(PATIENCE, line).await?;
+        if let Err(error) = &line
+            && error.kind() == io::ErrorKind::InvalidData
+        {
+            let refusal = Refusal::new(Code::Malformed, format!("this is no request: {error}"));
+            self.answer(Answer::Refused(refusal)).await?;
+        }
+        line
+    }
+
+    async fn answer(&mut self, answer: Answer) -> io::Result<()> {
+        let line = Reply::new(answer).encode();
+        timeout(PATIENCE, self.stream.write_all(&line)).await?
+    }
+}
+
+/// Root and whoever runs the proxy; the mode of the socket says so too, but a folder can be copied
+/// or mounted elsewhere.
+fn may_ask(stream: &UnixStream) -> Result<(), Refusal> {
+    let own = rustix::process::geteuid().as_raw();
+    let uid = stream.peer_cred().map(|peer| peer.uid()).ok();
+    if uid.is_some_and(|uid| uid == 0 || uid == own) {
+        return Ok(());
+    }
+    let who = uid.map_or("an unknown user".to_owned(), |uid| format!("user {uid}"));
+    warn!(%who, "refused on the control socket");
+    let message = format!("{who} may not command this proxy, which runs as user {own}");
+    Err(Refusal::new(Code::Forbidden, message).hint("run the command as root"))
+}
+
+async fn act(parts: &Parts, request: Request) -> Answer {
+    match request {
+        Request::Status {} => {
+            let draining = parts.drain.phase() != Phase::Running;
+            let snapshot = parts.writer.reader().load().clone();
+            Answer::Status(Box::new(Status::new(&parts.identity, &snapshot, draining)))
+        }
+        Request::Drain { backend, force } => {
+            commands::drain(&parts.writer, &backend, force, parts.drain_timeout)
+        }
+        Request::Undrain { backend } => commands::undrain(&parts.writer, &backend),
+        Request::Reload {} => reload(parts).await,
+    }
+}
+
+async fn reload(parts: &Parts) -> Answer {
+    let (answer, answered) = oneshot::channel();
+    let busy = || Err("the proxy is busy with other requests, or ends".to_owned());
+    let outcome = match parts.reloads.try_send(answer) {
+        Ok(()) => answered.await.unwrap_or_else(|_| busy()),
+        Err(_) => busy(),
+    };
+    match outcome {
+        Ok(outcome) => Answer::Reloaded { outcome },
+        Err(why) => Answer::Refused(Refusal::new(Code::NotReloaded, why)),
+    }
+}
