@@ -66,9 +66,13 @@ pub async fn serve(listener: TcpListener, parts: Parts) {
     let seats = Arc::new(Semaphore::new(MOST_CLIENTS));
     let mut clients = tokio::task::JoinSet::new();
     let mut fold = interval(FOLD_EVERY);
+    let mut phases = parts.drain.phases();
+    phases.serving().await;
     loop {
         let Ok(seat) = seats.clone().acquire_owned().await else { return };
         let stream = tokio::select! {
+            // Whoever asks from now on asks the process that has taken over.
+            () = phases.handed_over() => break,
             Some(_) = clients.join_next() => continue,
             _ = fold.tick() => {
                 parts.metrics.fold();
@@ -103,6 +107,9 @@ pub async fn serve(listener: TcpListener, parts: Parts) {
             }
         });
     }
+    drop(listener);
+    while clients.join_next().await.is_some() {}
+    std::future::pending::<()>().await;
 }
 
 type Answer = Response<Full<Bytes>>;

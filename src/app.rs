@@ -1,10 +1,12 @@
 //! Builds all components of the proxy, in order, and runs them: the only place that knows them all.
 
 mod control;
+mod given;
 
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -14,7 +16,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::config::{Config, Connections, Listen};
+use crate::config::{Config, Connections};
+use crate::control::{Predecessor, Sockets, TakeoverError};
 use crate::drain::{Drain, Phase};
 use crate::health::Trust;
 use crate::metrics::Metrics;
@@ -55,6 +58,9 @@ pub enum StartError {
     /// The control thread's runtime cannot be made.
     #[error("cannot start the control runtime: {0}")]
     Runtime(io::Error),
+    /// It does not take over from the process that runs.
+    #[error(transparent)]
+    Takeover(#[from] TakeoverError),
     /// The metrics registry cannot be made.
     #[error("cannot set up metrics: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
@@ -63,7 +69,8 @@ pub enum StartError {
 fn listen_hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "; another process has it (`ss -ltnp` shows which): stop it, or choose another with --listen"
+            "; another process has it (`ss -ltnp` shows which): stop it, take over from it with --take-over \
+             if it is apiproxy, or choose another with --listen"
         }
         io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
         io::ErrorKind::AddrNotAvailable => "; no interface of this host has that address",
@@ -71,12 +78,15 @@ fn listen_hint(error: &io::Error) -> &'static str {
     }
 }
 
+pub use given::Given;
+
 /// A proxy that has bound its sockets and started its data threads, but not its control work.
 pub struct Bound {
     addresses: Vec<SocketAddr>,
     admin: SocketAddr,
     drain: Drain,
     reader: Reader,
+    predecessor: Option<Predecessor>,
     control: Control,
 }
 
@@ -86,7 +96,7 @@ struct Control {
     admin: admin::Parts,
     health: health::Parts,
     workers: Rc<Vec<WorkerHandle>>,
-    socket: Option<crate::control::Parts>,
+    socket: Option<(UnixListener, crate::control::Parts)>,
     reloads: mpsc::Receiver<crate::control::Reload>,
 }
 
@@ -101,20 +111,36 @@ impl std::fmt::Debug for Bound {
 /// # Errors
 /// See [`StartError`]; nothing is left running then.
 pub fn build(config: &Config) -> Result<Bound, StartError> {
+    build_on(config, Given::default())
+}
+
+/// The same with sockets that are open already, and a process to take over from.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_on(config: &Config, mut given: Given) -> Result<Bound, StartError> {
     let trust = config.health_check.tls.as_ref().map(Trust::read).transpose()?.map(Rc::new);
-    let listeners = bind(&config.listen)?;
+    let listeners = given.bind(&config.listen)?;
     let addresses = local_addresses(&listeners)?;
-    let (admin_listener, admin_address) = bind_admin(config.admin.listen)?;
+    let (admin_listener, admin_address) = bind_admin(config.admin.listen, &mut given)?;
     let metrics = Metrics::new()?;
     let started = Instant::now().into_std();
+    let mut entries = discovery::entries(&config.backends, started);
+    given.restore(&mut entries, started);
     let (writer, reader) = store(Snapshot {
         generation: 0,
         zone: config.zone.clone(),
         policy: config.balance,
-        entries: discovery::entries(&config.backends, started),
+        entries,
     });
     let (hints, hint_receiver) = Hints::channel();
-    let drain = Drain::default();
+    let drain = if given.predecessor.is_some() { Drain::starting() } else { Drain::default() };
+    let sockets = Sockets::default();
+    let socket = given.control().or_else(|| control::claim(config.admin.control_socket.as_deref()));
+    if let Some(socket) = &socket {
+        control::keep(&sockets, &listeners, &admin_listener, socket)
+            .map_err(StartError::Runtime)?;
+    }
     let workers = proxy::start(proxy::Parts {
         listeners,
         connect: config.connect,
@@ -130,15 +156,17 @@ pub fn build(config: &Config) -> Result<Bound, StartError> {
     let writer = Rc::new(writer);
     let identity = admin::Identity { listen: addresses.clone(), started };
     let (reload, reloads) = mpsc::channel(control::WAITING_RELOADS);
-    let socket = control::claim(config.admin.control_socket.as_deref());
-    let socket = socket.map(|listener| crate::control::Parts {
-        listener,
+    let parts = crate::control::Parts {
         writer: writer.clone(),
         drain: drain.clone(),
         identity: identity.clone(),
         drain_timeout: config.connections.drain_timeout,
         reloads: reload,
-    });
+        sockets,
+        generation: given.generation,
+        metrics: metrics.clone(),
+    };
+    let socket = socket.map(|listener| (listener, parts));
     let admin = admin::Parts {
         snapshot: reader.clone(),
         metrics: metrics.clone(),
@@ -154,7 +182,8 @@ pub fn build(config: &Config) -> Result<Bound, StartError> {
         metrics,
     };
     let control = Control { admin_listener, admin, health, workers, socket, reloads };
-    Ok(Bound { addresses, admin: admin_address, drain, reader, control })
+    let predecessor = given.predecessor;
+    Ok(Bound { addresses, admin: admin_address, drain, reader, predecessor, control })
 }
 
 impl Bound {
@@ -187,7 +216,17 @@ impl Bound {
         let Control { admin_listener, admin, health, workers, socket, reloads } = self.control;
         let admin_listener = net::into_async(admin_listener)
             .map_err(|source| StartError::Listen { address: self.admin, source })?;
-        info!(listen = ?self.addresses, admin = %self.admin, "serving");
+        let metrics = health.metrics.clone();
+        let takeover = async {
+            if let Some(predecessor) = self.predecessor {
+                if !predecessor.finish(&self.reader, &self.drain).await? {
+                    return std::future::pending().await;
+                }
+                metrics.increment("apiproxy_handovers_total", &[("result", "taken")]);
+            }
+            info!(listen = ?self.addresses, admin = %self.admin, "serving");
+            std::future::pending().await
+        };
         let writer = health.writer.clone();
         let control = async {
             tokio::select! {
@@ -209,7 +248,7 @@ impl Bound {
                 () = phases.draining() => {}
                 () = died => return Err(StartError::WorkerDied),
             }
-            if let Phase::Draining { until } = self.drain.phase() {
+            if let Phase::Draining { until, .. } = self.drain.phase() {
                 let for_at_most = until.saturating_duration_since(Instant::now());
                 info!(?for_at_most, "draining: no new clients; open connections may end");
             }
@@ -221,23 +260,10 @@ impl Bound {
         };
         tokio::select! {
             result = ended => result,
+            result = takeover => result,
             () = control => Err(StartError::ControlDied),
         }
     }
-}
-
-fn bind(listen: &[Listen]) -> Result<Vec<std::net::TcpListener>, StartError> {
-    let mut listeners = Vec::new();
-    for Listen { address, optional } in listen {
-        match net::listen(*address) {
-            Ok(listener) => listeners.push(listener),
-            Err(error) if *optional && net::is_missing_family(&error) => {
-                warn!(%address, %error, "this host lacks the address family; not listening there");
-            }
-            Err(source) => return Err(StartError::Listen { address: *address, source }),
-        }
-    }
-    if listeners.is_empty() { Err(StartError::NoListener) } else { Ok(listeners) }
 }
 
 fn local_addresses(listeners: &[std::net::TcpListener]) -> Result<Vec<SocketAddr>, StartError> {
@@ -245,9 +271,12 @@ fn local_addresses(listeners: &[std::net::TcpListener]) -> Result<Vec<SocketAddr
     listeners.iter().map(address).collect::<Result<_, _>>().map_err(StartError::Runtime)
 }
 
-fn bind_admin(address: SocketAddr) -> Result<(std::net::TcpListener, SocketAddr), StartError> {
+fn bind_admin(
+    address: SocketAddr,
+    given: &mut Given,
+) -> Result<(std::net::TcpListener, SocketAddr), StartError> {
     let failed = |source| StartError::Listen { address, source };
-    let listener = net::listen(address).map_err(failed)?;
+    let listener = given.bind_admin(address).map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
 }

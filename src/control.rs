@@ -3,12 +3,18 @@
 
 mod client;
 mod commands;
+mod handover;
 mod line;
+mod passing;
 mod protocol;
 mod server;
 mod socket;
+mod sockets;
+mod takeover;
 
 pub use client::{AskError, ask};
 pub use protocol::{Answer, Code, Refusal, Reply, Request, VERSION};
 pub use server::{Parts, Reload, serve};
 pub use socket::{ClaimError, claim};
+pub use sockets::{Role, Sockets};
+pub use takeover::{PROBE_WITHIN, Predecessor, Takeover, TakeoverError, take_over};

@@ -188,6 +188,11 @@ pub const CATALOGUE: &[(&str, Kind, &str)] = &[
         "Clients closed because no backend could be reached.",
     ),
     ("apiproxy_accept_errors_total", Kind::Counter, "Accepts that failed for want of resources."),
+    (
+        "apiproxy_handovers_total",
+        Kind::Counter,
+        "Handovers of the listeners: taken, or failed or refused while this process went on.",
+    ),
     ("apiproxy_endpoints", Kind::Gauge, "Backends known, by source."),
 ];
 

@@ -43,7 +43,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // It shows the data threads' signs of life.
     ("admin", &["drain", "metrics", "model", "proxy"]),
     // It answers with the status document.
-    ("control", &["admin", "drain", "model"]),
+    ("control", &["admin", "drain", "metrics", "model"]),
     ("discovery", &["config", "model"]),
     ("health", &["config", "metrics", "model", "net", "tls"]),
     ("rebalance", &["model"]),

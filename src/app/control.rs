@@ -1,13 +1,15 @@
 //! The control socket of a running proxy, or a warning that there is none.
 
 use std::future::pending;
+use std::io;
+use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::control::{self, Reload};
+use crate::control::{self, Reload, Role, Sockets};
 
 /// Requests to reload that wait; more are told that the proxy is busy.
 pub(super) const WAITING_RELOADS: usize = 4;
@@ -28,10 +30,24 @@ pub(super) fn claim(path: Option<&Path>) -> Option<UnixListener> {
     }
 }
 
+/// Keeps what is to be passed on in a handover.
+pub(super) fn keep(
+    sockets: &Sockets,
+    listeners: &[TcpListener],
+    admin: &TcpListener,
+    socket: &UnixListener,
+) -> io::Result<()> {
+    for listener in listeners {
+        sockets.add(Role::Listen, listener)?;
+    }
+    sockets.add(Role::Admin, admin)?;
+    sockets.add_control(socket)
+}
+
 /// Hears commands until the drain begins, and then waits to be dropped. Without a socket, only that.
-pub(super) async fn run(parts: Option<control::Parts>) {
-    if let Some(parts) = parts {
-        match control::serve(parts).await {
+pub(super) async fn run(socket: Option<(UnixListener, control::Parts)>) {
+    if let Some((listener, parts)) = socket {
+        match control::serve(listener, parts).await {
             Ok(()) => info!("the control socket is closed"),
             Err(error) => warn!(%error, "the control socket cannot be served"),
         }

@@ -32,6 +32,11 @@ impl Lines {
         }
     }
 
+    /// Adds bytes that were read in another way.
+    pub(super) fn put(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
     /// The first line that is here already.
     pub(super) fn take(&mut self, longest: usize) -> io::Result<Option<Vec<u8>>> {
         let end = self.buffer.iter().position(|byte| *byte == b'\n');

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::sockets::Role;
 use crate::admin::Status;
 use crate::model::State;
 
@@ -31,6 +32,14 @@ pub enum Request {
     },
     /// Read the configuration again.
     Reload {},
+    /// Pass the listening sockets on to the process that asks.
+    Handover {
+        /// The generation of that process, if it has one.
+        #[serde(default)]
+        generation: Option<u32>,
+    },
+    /// The process that has got the sockets serves on them; on the connection they came through.
+    Ready {},
 }
 
 /// What the running proxy answers. Fields are only ever added.
@@ -68,6 +77,17 @@ pub enum Answer {
         /// What has changed, in words.
         outcome: String,
     },
+    /// The sockets come with the first byte of this line.
+    Offered {
+        /// What each of them is for.
+        sockets: Vec<Role>,
+        /// The names of the backends that are drained.
+        drained: Vec<String>,
+        /// Is a backend ready?
+        usable: bool,
+    },
+    /// The process drains: it accepts no more.
+    Released {},
     /// It was not done.
     Refused(Refusal),
 }
@@ -114,6 +134,8 @@ pub enum Code {
     LastBackend,
     /// The new configuration is not in force.
     NotReloaded,
+    /// A process of a newer generation serves.
+    NewerGeneration,
     /// It cannot be done at this time.
     Busy,
     /// A code of a newer program.

@@ -13,27 +13,27 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::commands;
+use super::handover::{UnderWay, hand_over};
 use super::line::Lines;
 use super::protocol::{Answer, Code, Refusal, Reply, Request};
+use super::{Sockets, commands};
 use crate::admin::{Identity, Status};
 use crate::drain::{Drain, Phase};
+use crate::metrics::Metrics;
 use crate::model::Writer;
 
 /// Clients heard at a time; more wait.
 const MOST_CLIENTS: usize = 16;
 
 /// A request is a name and some words.
-const LONGEST_REQUEST: usize = 16 * 1024;
+pub(super) const LONGEST_REQUEST: usize = 16 * 1024;
 
 /// How long a client may take to ask, and how long to take the answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the control socket acts on.
 #[derive(Debug)]
 pub struct Parts {
-    /// The socket.
-    pub listener: StdListener,
     /// Publishes who is drained.
     pub writer: Rc<Writer>,
     /// How far the end of the process has come.
@@ -44,25 +44,45 @@ pub struct Parts {
     pub drain_timeout: Duration,
     /// Where requests to reload go.
     pub reloads: mpsc::Sender<Reload>,
+    /// What is passed on in a handover.
+    pub sockets: Sockets,
+    /// Which of several processes that take over from each other this is.
+    pub generation: Option<u32>,
+    /// Counts handovers.
+    pub metrics: Metrics,
+}
+
+/// What all clients share.
+struct Shared {
+    parts: Parts,
+    handovers: UnderWay,
 }
 
 /// A request to read the configuration again: answered with what has changed, or why nothing has.
 pub type Reload = oneshot::Sender<Result<String, String>>;
 
-/// Serves until the drain begins: what comes after it asks the next process.
+/// Serves until the drain begins: what comes after it asks the next process. Of a process that takes
+/// over, from when it serves.
 ///
 /// # Errors
 /// The socket cannot be registered with the runtime.
-pub async fn serve(parts: Parts) -> io::Result<()> {
-    let listener = UnixListener::from_std(parts.listener.try_clone()?)?;
+pub async fn serve(listener: StdListener, parts: Parts) -> io::Result<()> {
+    let listener = UnixListener::from_std(listener)?;
     let mut phases = parts.drain.phases();
-    let parts = Rc::new(parts);
+    phases.serving().await;
+    let shared = Rc::new(Shared { parts, handovers: UnderWay::default() });
     let seats = Arc::new(Semaphore::new(MOST_CLIENTS));
     let mut clients = JoinSet::new();
     loop {
-        let Ok(seat) = seats.clone().acquire_owned().await else { return Ok(()) };
+        let seat = tokio::select! {
+            biased;
+            () = phases.draining() => break,
+            seat = seats.clone().acquire_owned() => seat,
+        };
+        let Ok(seat) = seat else { break };
         let stream = tokio::select! {
-            () = phases.draining() => return Ok(()),
+            biased;
+            () = phases.draining() => break,
             Some(_) = clients.join_next() => continue,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
@@ -73,26 +93,32 @@ pub async fn serve(parts: Parts) -> io::Result<()> {
                 }
             },
         };
-        let parts = parts.clone();
+        let shared = shared.clone();
         clients.spawn_local(async move {
             let _seat = seat;
-            if let Err(error) = Client::new(stream, parts).hear().await {
+            if let Err(error) = Client::new(stream, shared).hear().await {
                 debug!(%error, "a client of the control socket went away");
             }
         });
     }
+    // The socket is closed when its duplicates are.
+    drop(listener);
+    shared.parts.sockets.clear();
+    // Who waits for an answer gets it: above all, the process that has taken over.
+    let _ = timeout(PATIENCE, async { while clients.join_next().await.is_some() {} }).await;
+    Ok(())
 }
 
 /// One client.
 struct Client {
     stream: UnixStream,
     lines: Lines,
-    parts: Rc<Parts>,
+    shared: Rc<Shared>,
 }
 
 impl Client {
-    fn new(stream: UnixStream, parts: Rc<Parts>) -> Self {
-        Self { stream, lines: Lines::default(), parts }
+    fn new(stream: UnixStream, shared: Rc<Shared>) -> Self {
+        Self { stream, lines: Lines::default(), shared }
     }
 
     /// Answers its requests until it goes away or stays silent.
@@ -102,7 +128,12 @@ impl Client {
         }
         while let Some(line) = self.line().await? {
             let answer = match Request::decode(&line) {
-                Ok(request) => act(&self.parts, request).await,
+                Ok(Request::Handover { generation }) => {
+                    let Shared { parts, handovers } = &*self.shared;
+                    let (stream, lines) = (&mut self.stream, &mut self.lines);
+                    return hand_over(parts, handovers, stream, lines, generation).await;
+                }
+                Ok(request) => act(&self.shared.parts, request).await,
                 Err(refusal) => {
                     // What follows may be the rest of what was not understood.
                     return self.answer(Answer::Refused(refusal)).await;
@@ -157,6 +188,10 @@ async fn act(parts: &Parts, request: Request) -> Answer {
         }
         Request::Undrain { backend } => commands::undrain(&parts.writer, &backend),
         Request::Reload {} => reload(parts).await,
+        Request::Handover { .. } | Request::Ready {} => Answer::Refused(Refusal::new(
+            Code::Malformed,
+            "there is no handover under way on this connection",
+        )),
     }
 }
 

@@ -58,7 +58,8 @@ pub enum Standing {
     Serving,
     /// Taken out by an operator, until it is put back.
     Drained,
-    /// No longer named by the configuration or by discovery: it goes when its last connection has.
+    /// No longer named by the configuration or by discovery: it goes when its last connection has. When
+    /// that is true of all, this process has handed over: who dials again reaches another one.
     Leaving,
 }
 
@@ -175,7 +176,8 @@ impl Snapshot {
     /// probes have begun to fail may be about to die of the same cause. Doubt by traffic alone does
     /// not count: it comes and goes, and must not hold up the others.
     pub fn has_haven(&self) -> bool {
-        self.entries.iter().any(|entry| entry.is_ready() && !entry.condition.failing)
+        let handed_over = self.entries.iter().all(|entry| entry.standing == Standing::Leaving);
+        handed_over || self.entries.iter().any(|entry| entry.is_ready() && !entry.condition.failing)
     }
 
     /// The entry of a backend, by identity.

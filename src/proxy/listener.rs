@@ -22,6 +22,7 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// Accepts until the drain begins, then closes the listener.
 pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener, mut phases: Phases) {
+    phases.serving().await;
     let mut door = Doorman { worker, warned: None, back_off: FIRST_BACK_OFF };
     let stop = phases.draining();
     tokio::pin!(stop);
