@@ -2,6 +2,7 @@
 
 mod control;
 mod given;
+mod service;
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use crate::health::Trust;
 use crate::metrics::Metrics;
 use crate::model::{Hints, Reader, Snapshot, store};
 use crate::proxy::{WorkerError, WorkerHandle};
+use crate::systemd::{self, ActivationError, Notifier};
 use crate::tls::MaterialError;
 use crate::{admin, discovery, health, net, proxy};
 
@@ -58,6 +60,9 @@ pub enum StartError {
     /// The control thread's runtime cannot be made.
     #[error("cannot start the control runtime: {0}")]
     Runtime(io::Error),
+    /// A socket of systemd's socket activation cannot be used.
+    #[error(transparent)]
+    Activation(#[from] ActivationError),
     /// It does not take over from the process that runs.
     #[error(transparent)]
     Takeover(#[from] TakeoverError),
@@ -217,6 +222,8 @@ impl Bound {
         let admin_listener = net::into_async(admin_listener)
             .map_err(|source| StartError::Listen { address: self.admin, source })?;
         let metrics = health.metrics.clone();
+        let notifier = Notifier::from_env();
+        let takes_over = self.predecessor.is_some();
         let takeover = async {
             if let Some(predecessor) = self.predecessor {
                 if !predecessor.finish(&self.reader, &self.drain).await? {
@@ -225,6 +232,7 @@ impl Bound {
                 metrics.increment("apiproxy_handovers_total", &[("result", "taken")]);
             }
             info!(listen = ?self.addresses, admin = %self.admin, "serving");
+            notifier.ready(takes_over, "serving");
             std::future::pending().await
         };
         let writer = health.writer.clone();
@@ -235,6 +243,13 @@ impl Bound {
                 () = discovery::run(writer) => {}
                 () = control::run(socket) => {}
                 () = control::reload(reloads) => {}
+                () = service::tell_end(&notifier, self.drain.phases()) => {}
+                () = service::feed_watchdog(
+                    &notifier,
+                    systemd::watchdog(takes_over),
+                    async || service::all_answer(&workers).await,
+                    self.drain.phases(),
+                ) => {}
             }
         };
         let died = async {

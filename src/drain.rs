@@ -108,8 +108,7 @@ impl Phases {
 
     /// Waits until another process answers at our addresses: for ever, when none takes over.
     pub async fn handed_over(&mut self) {
-        let over = |phase: &Phase| matches!(phase, Phase::Draining { handed_over: true, .. });
-        if self.0.wait_for(over).await.is_err() {
+        if self.0.wait_for(Phase::is_handed_over).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -127,6 +126,11 @@ impl Phases {
 }
 
 impl Phase {
+    /// Does another process answer at our addresses?
+    pub fn is_handed_over(&self) -> bool {
+        matches!(self, Self::Draining { handed_over: true, .. })
+    }
+
     fn is_over(&self) -> bool {
         matches!(self, Self::Draining { .. } | Self::Ending)
     }

@@ -21,7 +21,7 @@
 //! in as arguments.
 //!
 //! Imports point down: `cli -> app -> components -> {config, model} -> leaves` ([`drain`],
-//! [`metrics`], [`net`], [`signal`], [`tls`]), with `proxy -> {balance, rebalance}` sideways.
+//! [`metrics`], [`net`], [`signal`], [`systemd`], [`tls`]), with `proxy -> {balance, rebalance}` sideways.
 //! `tests/layering.rs` holds the table and fails when it is broken.
 
 pub mod admin;
@@ -40,4 +40,5 @@ pub mod net;
 pub mod proxy;
 pub mod rebalance;
 pub mod signal;
+pub mod systemd;
 pub mod tls;

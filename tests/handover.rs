@@ -3,8 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
-#[path = "handover/node.rs"]
-mod node;
 #[path = "handover/successor.rs"]
 mod successor;
 #[path = "handover/traffic.rs"]
@@ -13,8 +11,7 @@ mod traffic;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use common::{Cluster, Echo, backend_lines, report, wait_for};
-use node::{Node, Site};
+use common::{Cluster, Echo, Node, Site, backend_lines, report, wait_for};
 use successor::Successor;
 use traffic::Traffic;
 
@@ -22,13 +19,14 @@ const LONG: Duration = Duration::from_secs(30);
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
 
-/// Backends that echo.
+/// Backends that echo. The silence that is waited for is far from the clients' pace, so that none
+/// asks at the moment at which it is told to go.
 fn echo_lines(backends: &[Echo]) -> String {
     let addresses: Vec<_> = backends.iter().map(|echo| echo.address).collect();
     backend_lines(&addresses)
         + "healthCheck: { type: tcp, interval: 500ms, fastInterval: 100ms }\n\
-           connections: { drainTimeout: 4s }\n\
-           rebalance: { quietFor: 60ms }\n"
+           connections: { drainTimeout: 10s }\n\
+           rebalance: { quietFor: 300ms }\n"
 }
 
 #[test]
@@ -37,7 +35,7 @@ fn twenty_handovers_under_load_refuse_reset_and_fail_nothing() {
     let site = Site::new(&echo_lines(&backends));
     let mut running = vec![site.start(&[])];
     // 100 connections with 5 requests a second each, and 50 new ones a second.
-    let traffic = Traffic::start(site.listen, 100, Duration::from_millis(200), 50);
+    let traffic = Traffic::start(site.listen, 100, Duration::from_secs(1), 50);
     wait_for("the load runs", LONG, || (traffic.requests() > 500).then_some(()));
     let start = Instant::now();
     for number in 1..=20 {
@@ -67,7 +65,7 @@ fn twenty_handovers_under_load_refuse_reset_and_fail_nothing() {
 fn requests_over_tls_go_on_and_a_drain_is_handed_on() {
     let cluster = Cluster::new(3);
     let lines = cluster.lines("interval: 500ms, fastInterval: 100ms,");
-    let lines = lines + "connections: { drainTimeout: 4s }\nrebalance: { quietFor: 60ms }\n";
+    let lines = lines + "connections: { drainTimeout: 10s }\nrebalance: { quietFor: 60ms }\n";
     let site = Site::new(&lines);
     let mut first = site.start(&[]);
     site.wait_ready(3);
@@ -107,7 +105,7 @@ fn under_load() -> (Vec<Echo>, Site, Node, Traffic) {
     let backends = vec![Echo::start(b'1'), Echo::start(b'2')];
     let site = Site::new(&echo_lines(&backends));
     let node = site.start(&[]);
-    let traffic = Traffic::start(site.listen, 20, Duration::from_millis(100), 50);
+    let traffic = Traffic::start(site.listen, 20, Duration::from_secs(1), 50);
     wait_for("the load runs", LONG, || (traffic.requests() > 50).then_some(()));
     (backends, site, node, traffic)
 }

@@ -35,6 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "model",
             "net",
             "proxy",
+            "systemd",
             "tls",
         ],
     ),
@@ -55,6 +56,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("net", &[]),
     ("signal", &[]),
+    ("systemd", &[]),
     ("tls", &[]),
 ];
 

@@ -12,6 +12,7 @@ use crate::config::Listen;
 use crate::control::{Predecessor, Role, Takeover};
 use crate::model::{Entry, Standing};
 use crate::net;
+use crate::systemd::{self, Activated};
 
 /// What this process starts with besides its configuration.
 #[derive(Debug, Default)]
@@ -27,13 +28,17 @@ pub struct Given {
 }
 
 impl Given {
-    /// Sockets of socket activation: listeners of clients, one for the admin endpoint, the control
-    /// socket. With listeners of clients, `listen` of the configuration does not count.
-    pub fn activated(
-        listeners: Vec<TcpListener>,
-        admin: Option<TcpListener>,
-        control: Option<UnixListener>,
-    ) -> Self {
+    /// The sockets of socket activation, if the process was started so. With any for clients, `listen`
+    /// and `admin.listen` of the configuration do not count.
+    ///
+    /// # Errors
+    /// One of them cannot be used.
+    pub fn from_env() -> Result<Self, StartError> {
+        Ok(Self::activated(systemd::activated()?))
+    }
+
+    fn activated(sockets: Activated) -> Self {
+        let Activated { listeners, admin, control } = sockets;
         let instead = !listeners.is_empty();
         Self { listeners, admin, control, instead, ..Self::default() }
     }
@@ -153,7 +158,11 @@ mod tests {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let (client, admin) = (net::listen(any).unwrap(), net::listen(any).unwrap());
         let (address, admin_address) = (client.local_addr().unwrap(), admin.local_addr().unwrap());
-        let mut given = Given::activated(vec![client], Some(admin), None);
+        let mut given = Given::activated(Activated {
+            listeners: vec![client],
+            admin: Some(admin),
+            control: None,
+        });
         let listeners = given.bind(&[at("192.0.2.1:1".parse().unwrap())]).unwrap();
         assert_eq!(listeners.len(), 1);
         assert_eq!(listeners[0].local_addr().unwrap(), address);

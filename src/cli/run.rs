@@ -81,7 +81,7 @@ async fn serve(config: &Config, args: &Args) -> Result<(), CliError> {
 
 /// What the process starts with. Waits while a newer generation serves.
 async fn given(config: &Config, args: &Args) -> Result<Given, CliError> {
-    let given = Given::default().generation(args.generation);
+    let given = Given::from_env()?.generation(args.generation);
     if !args.take_over {
         return Ok(given);
     }

@@ -21,6 +21,10 @@ use crate::model::Standing;
 /// [`super::takeover::PROBE_WITHIN`] at most; then it says so.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(15);
 
+/// Connections that are busy at the end of `drainTimeout` get so much longer for a quiet moment, as
+/// those of a drained backend do, before the process ends.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// Is a handover under way? Only one at a time.
 #[derive(Debug, Default)]
 pub(super) struct UnderWay(Cell<bool>);
@@ -74,7 +78,7 @@ pub(super) async fn hand_over(
     parts.writer.update(|snapshot| {
         snapshot.entries.iter_mut().for_each(|entry| entry.stand(Standing::Leaving, now));
     });
-    parts.drain.hand_over(Instant::now() + parts.drain_timeout);
+    parts.drain.hand_over(Instant::now() + parts.drain_timeout + GRACE);
     parts.sockets.clear();
     drop(turn);
     say(stream, Answer::Released {}).await

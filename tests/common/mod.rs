@@ -10,6 +10,7 @@
 
 mod cluster;
 mod program;
+mod site;
 mod tcp;
 
 use std::fs::File;
@@ -24,6 +25,7 @@ use apiproxy::admin::Status;
 
 pub use cluster::{ANY_PORT, Client, Cluster};
 pub use program::{Outcome, apiproxy, command, outcome};
+pub use site::{Node, Site};
 pub use tcp::Echo;
 
 /// Says why a test cannot run here, and leaves it. In CI nothing may be skipped but what needs

@@ -16,6 +16,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 /// Longer than any request takes, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Requests that a kept connection makes one after another before it pauses, as a client does that
+/// lists several kinds of objects.
+const BURST: u32 = 5;
+
 #[derive(Default)]
 struct Counts {
     requests: AtomicU64,
@@ -44,7 +48,7 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    /// So many connections with a request every `period` each, and so many connections for one
+    /// So many connections with a burst of requests every `period` each, and so many connections for one
     /// request each a second.
     pub(crate) fn start(
         target: SocketAddr,
@@ -108,29 +112,25 @@ fn fault(counts: &Counts, what: &str, error: &io::Error) {
     counts.faults.lock().unwrap().push(format!("{what}: {error}"));
 }
 
-/// Connects and reads the greeting.
-async fn dial(target: SocketAddr) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(target).await?;
-    let greeting = timeout(PATIENCE, stream.read_u8()).await??;
-    if greeting.is_ascii_digit() { Ok(stream) } else { Err(io::Error::other("a wrong greeting")) }
-}
-
-/// Sends random bytes and wants them back.
-async fn exchange(stream: &mut TcpStream) -> io::Result<()> {
+/// Sends random bytes and wants them back; on a new connection, after the greeting. The client speaks
+/// first, as with TLS and HTTP.
+async fn exchange(stream: &mut TcpStream, greets: bool) -> io::Result<()> {
     let bytes: Vec<u8> = (0..fastrand::usize(1..4000)).map(|_| fastrand::u8(..)).collect();
-    let mut back = vec![0; bytes.len()];
+    let mut back = vec![0; bytes.len() + usize::from(greets)];
     let (mut reader, mut writer) = stream.split();
     timeout(PATIENCE, async {
         tokio::try_join!(writer.write_all(&bytes), reader.read_exact(&mut back))
     })
     .await??;
-    if back == bytes { Ok(()) } else { Err(io::Error::other("other bytes came back")) }
+    let greeted = !greets || back[0].is_ascii_digit();
+    let exact = back[usize::from(greets)..] == bytes;
+    if greeted && exact { Ok(()) } else { Err(io::Error::other("other bytes came back")) }
 }
 
 /// One kept connection; opened again when it was closed while it was idle.
 async fn keep(target: SocketAddr, period: Duration, counts: Arc<Counts>) {
     loop {
-        let mut stream = match dial(target).await {
+        let mut stream = match TcpStream::connect(target).await {
             Ok(stream) => stream,
             Err(error) => {
                 fault(&counts, "a kept connection", &error);
@@ -138,15 +138,25 @@ async fn keep(target: SocketAddr, period: Duration, counts: Arc<Counts>) {
                 continue;
             }
         };
+        let mut greets = true;
         loop {
-            if let Err(error) = exchange(&mut stream).await {
+            let mut burst = Ok(());
+            for _ in 0..BURST {
+                burst = exchange(&mut stream, greets).await;
+                if burst.is_err() {
+                    break;
+                }
+                counts.requests.fetch_add(1, Relaxed);
+                greets = false;
+            }
+            if let Err(error) = burst {
                 fault(&counts, "a request", &error);
                 break;
             }
-            counts.requests.fetch_add(1, Relaxed);
             let next = Instant::now() + period.mul_f64(0.8 + 0.4 * fastrand::f64());
             tokio::select! {
-                () = sleep_until(next) => {}
+                // Who has been told to go asks nothing more.
+                biased;
                 end = stream.read_u8() => {
                     counts.moved.fetch_add(1, Relaxed);
                     match end {
@@ -156,6 +166,7 @@ async fn keep(target: SocketAddr, period: Duration, counts: Arc<Counts>) {
                     }
                     break;
                 }
+                () = sleep_until(next) => {}
             }
         }
     }
@@ -171,8 +182,8 @@ async fn open(target: SocketAddr, a_second: u32, counts: Arc<Counts>) {
         let counts = counts.clone();
         requests.spawn(async move {
             let once = async {
-                let mut stream = dial(target).await?;
-                exchange(&mut stream).await
+                let mut stream = TcpStream::connect(target).await?;
+                exchange(&mut stream, true).await
             };
             match once.await {
                 Ok(()) => {

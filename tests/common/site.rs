@@ -11,27 +11,27 @@ use std::time::Duration;
 use apiproxy::admin::Status;
 use tempfile::TempDir;
 
-use super::common::{self, command, free_port, outcome, program, wait_for};
+use super::{command, free_port, outcome, program, send_signal, wait_for};
 
 /// Addresses, a control socket and a configuration file.
-pub(crate) struct Site {
+pub struct Site {
     folder: TempDir,
-    pub(crate) listen: SocketAddr,
-    pub(crate) admin: SocketAddr,
-    pub(crate) control: PathBuf,
+    pub listen: SocketAddr,
+    pub admin: SocketAddr,
+    pub control: PathBuf,
     lines: String,
     count: AtomicU32,
 }
 
 /// A process.
-pub(crate) struct Node {
+pub struct Node {
     child: Child,
     log: PathBuf,
 }
 
 impl Site {
     /// A site whose configuration has these lines.
-    pub(crate) fn new(lines: &str) -> Self {
+    pub fn new(lines: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let (listen, admin) = (local(free_port()), local(free_port()));
@@ -41,12 +41,12 @@ impl Site {
     }
 
     /// The same place with more lines.
-    pub(crate) fn with_config(&self, more: &str) -> Self {
+    pub fn with_config(&self, more: &str) -> Self {
         self.with_lines(self.lines.clone() + more)
     }
 
     /// The same place with one other backend.
-    pub(crate) fn with_backends(&self, address: &str) -> Self {
+    pub fn with_backends(&self, address: &str) -> Self {
         self.with_lines(format!(
             "backends: [{{ address: \"{address}\" }}]\nhealthCheck: {{ type: tcp }}\n"
         ))
@@ -59,19 +59,19 @@ impl Site {
     }
 
     /// Starts a process and waits until the site answers.
-    pub(crate) fn start(&self, arguments: &[&str]) -> Node {
+    pub fn start(&self, arguments: &[&str]) -> Node {
         let node = self.start_not_serving(arguments);
         node.wait_log("serving", Duration::from_secs(20));
         node
     }
 
     /// Starts a process.
-    pub(crate) fn start_not_serving(&self, arguments: &[&str]) -> Node {
+    pub fn start_not_serving(&self, arguments: &[&str]) -> Node {
         self.start_with(arguments, |_| {})
     }
 
     /// Starts a process with a command that is changed first.
-    pub(crate) fn start_with(&self, arguments: &[&str], change: impl FnOnce(&mut Command)) -> Node {
+    pub fn start_with(&self, arguments: &[&str], change: impl FnOnce(&mut Command)) -> Node {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let file = self.folder.path().join("apiproxy.yaml");
         let text = format!(
@@ -86,13 +86,13 @@ impl Site {
         let log = self.folder.path().join(format!("{number}.log"));
         let mut command = Command::new(program());
         command.args(["run", "--config"]).arg(&file).args(arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
         change(&mut command);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
         Node { child: command.spawn().unwrap(), log }
     }
 
     /// Runs a command against the site, which must succeed.
-    pub(crate) fn ask(&self, arguments: &[&str]) {
+    pub fn ask(&self, arguments: &[&str]) {
         let outcome = outcome(command(arguments).arg("--control-socket").arg(&self.control));
         assert_eq!(outcome.code, Some(0), "{outcome:?}");
     }
@@ -108,30 +108,30 @@ impl Site {
     }
 
     /// The status document of whoever answers.
-    pub(crate) fn status(&self) -> Status {
+    pub fn status(&self) -> Status {
         serde_json::from_str(&self.get("/status").unwrap()).unwrap()
     }
 
     /// The process that answers.
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.status().pid
     }
 
     /// Does this process answer?
-    pub(crate) fn is_served_by(&self, node: &Node) -> bool {
+    pub fn is_served_by(&self, node: &Node) -> bool {
         let status =
             self.get("/status").and_then(|text| serde_json::from_str::<Status>(&text).ok());
         status.is_some_and(|status| status.pid == node.pid())
     }
 
     /// The state of a backend.
-    pub(crate) fn state(&self, name: &str) -> String {
+    pub fn state(&self, name: &str) -> String {
         let status = self.status();
         status.backends.iter().find(|b| b.name == name).unwrap().state.to_string()
     }
 
     /// Waits until so many backends are ready.
-    pub(crate) fn wait_ready(&self, count: usize) {
+    pub fn wait_ready(&self, count: usize) {
         wait_for("backends are ready", Duration::from_secs(20), || {
             let status = self.status();
             let ready = status.backends.iter().filter(|b| b.state.as_str() == "ready").count();
@@ -140,7 +140,7 @@ impl Site {
     }
 
     /// One series of `/metrics`.
-    pub(crate) fn metric(&self, series: &str) -> Option<f64> {
+    pub fn metric(&self, series: &str) -> Option<f64> {
         let text = self.get("/metrics")?;
         let line = text.lines().find_map(|line| line.strip_prefix(series).map(str::to_owned));
         line?.trim().parse().ok()
@@ -148,17 +148,17 @@ impl Site {
 }
 
 impl Node {
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// What it has logged.
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
     /// Waits until it has logged this.
-    pub(crate) fn wait_log(&self, text: &str, within: Duration) {
+    pub fn wait_log(&self, text: &str, within: Duration) {
         let end = std::time::Instant::now() + within;
         while !self.log().contains(text) {
             assert!(std::time::Instant::now() < end, "no `{text}` in {}", self.log());
@@ -166,11 +166,11 @@ impl Node {
         }
     }
 
-    pub(crate) fn signal(&self, signal: i32) {
-        common::send_signal(self.pid(), signal);
+    pub fn signal(&self, signal: i32) {
+        send_signal(self.pid(), signal);
     }
 
-    pub(crate) fn wait_end(&mut self, within: Duration) -> ExitStatus {
+    pub fn wait_end(&mut self, within: Duration) -> ExitStatus {
         let end = std::time::Instant::now() + within;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
