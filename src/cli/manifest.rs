@@ -26,7 +26,9 @@ With --backend, everything is in the manifest; without, the pod reads the config
 Examples:
   apiproxy manifest static-pod --backend 10.0.0.11:6443 --backend 10.0.0.12:6443 \\
       > /etc/kubernetes/manifests/apiproxy.yaml
-  apiproxy manifest static-pod --config /etc/apiproxy/config.yaml")]
+  apiproxy manifest static-pod --config /etc/apiproxy/config.yaml
+  apiproxy manifest static-pod --generation 2 --image apiproxy:0.2.0 \\
+      > /etc/kubernetes/manifests/apiproxy-g2.yaml")]
 pub(super) struct StaticPod {
     /// The image, as the node's container runtime knows it.
     #[arg(long, default_value = concat!("apiproxy:", env!("CARGO_PKG_VERSION")))]
@@ -43,6 +45,10 @@ pub(super) struct StaticPod {
     /// The pod's name; the node's name is appended by kubelet.
     #[arg(long, default_value = "apiproxy")]
     name: String,
+    /// Take over from the pod of the generation before, which runs beside this one until its manifest is
+    /// removed: the pod is called NAME-gN. Put N one higher with every upgrade.
+    #[arg(long, value_name = "N")]
+    generation: Option<u32>,
     /// The pod's namespace.
     #[arg(long, default_value = "kube-system")]
     namespace: String,
@@ -58,7 +64,11 @@ fn static_pod(args: &StaticPod) -> Result<String, CliError> {
     let config = args.config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG));
     let config_folder = folder("--config", &config)?;
     let ca_folder = folder("--ca-file", &args.ca_file)?;
-    for (flag, name) in [("--name", &args.name), ("--namespace", &args.namespace)] {
+    let pod = match args.generation {
+        Some(generation) => format!("{}-g{generation}", args.name),
+        None => args.name.clone(),
+    };
+    for (flag, name) in [("--name", &pod), ("--namespace", &args.namespace)] {
         if !is_label(name) {
             return Err(CliError::Usage(format!(
                 "{flag}: a name in Kubernetes is 1 to 63 lower-case letters, digits and inner hyphens"
@@ -77,7 +87,8 @@ fn static_pod(args: &StaticPod) -> Result<String, CliError> {
         .render_str(
             STATIC_POD,
             context! {
-                name => args.name.clone(),
+                name => pod,
+                generation => args.generation,
                 namespace => args.namespace.clone(),
                 image => args.image.clone(),
                 version => env!("CARGO_PKG_VERSION"),
