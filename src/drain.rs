@@ -131,7 +131,8 @@ impl Phase {
         matches!(self, Self::Draining { handed_over: true, .. })
     }
 
-    fn is_over(&self) -> bool {
+    /// Are new connections no longer wanted?
+    pub fn is_over(&self) -> bool {
         matches!(self, Self::Draining { .. } | Self::Ending)
     }
 }

@@ -259,12 +259,16 @@ pub(super) async fn run(
             }
         }
     });
+    let phase = phases.clone();
     tokio::select! {
         biased;
         () = phases.draining() => {}
-        // None of them ends while the proxy serves: this is a defect. The whole must not go on
-        // without a part that matters.
-        _ = essential.join_next() => return,
+        // Listeners end when the drain begins, and may hear of it before this task is woken. None of
+        // them ends while the proxy serves: that is a defect, and the whole must not go on without a
+        // part that matters.
+        _ = essential.join_next() => if !phase.current().is_over() {
+            return;
+        },
     }
     tokio::select! {
         () = phases.ending() => {}
