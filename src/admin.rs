@@ -55,17 +55,13 @@ const FOLD_EVERY: Duration = Duration::from_secs(10);
 /// A failure to accept is logged at most this often.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// What the admin endpoint shows.
-#[derive(Debug)]
-pub struct Parts {
+/// What a status document is made of.
+#[derive(Clone, Debug)]
+pub struct View {
     /// The current snapshot.
     pub snapshot: Reader,
-    /// The registry.
-    pub metrics: Metrics,
     /// How far the end of the process has come.
     pub drain: Drain,
-    /// The data threads.
-    pub workers: Rc<Vec<WorkerHandle>>,
     /// What has happened.
     pub events: Events,
     /// What does not change while the process runs.
@@ -74,6 +70,27 @@ pub struct Parts {
     pub in_force: watch::Receiver<InForce>,
     /// Where backends come from.
     pub sources: watch::Receiver<Vec<SourceState>>,
+}
+
+impl View {
+    /// What there is to see now.
+    pub fn status(&self) -> Status {
+        let draining = self.drain.phase() != Phase::Running;
+        let sources = self.sources.borrow().iter().map(SourceStatus::new).collect();
+        let (snapshot, in_force) = (self.snapshot.load(), self.in_force.borrow());
+        Status::new(&self.identity, &snapshot, &in_force, sources, draining, &self.events)
+    }
+}
+
+/// What the admin endpoint shows.
+#[derive(Debug)]
+pub struct Parts {
+    /// What the status document is made of.
+    pub view: View,
+    /// The registry.
+    pub metrics: Metrics,
+    /// The data threads.
+    pub workers: Rc<Vec<WorkerHandle>>,
 }
 
 pub use status::Identity;
@@ -85,9 +102,13 @@ pub async fn serve(listener: TcpListener, parts: Parts) {
     let mut clients = tokio::task::JoinSet::new();
     let mut fold = interval(FOLD_EVERY);
     let mut failures = Throttle::new(WARN_EVERY);
+    let mut phases = parts.view.drain.phases();
+    phases.serving().await;
     loop {
         let Ok(seat) = seats.clone().acquire_owned().await else { return };
         let stream = tokio::select! {
+            // Whoever asks from now on asks the process that has taken over.
+            () = phases.handed_over() => break,
             Some(_) = clients.join_next() => continue,
             _ = fold.tick() => {
                 parts.metrics.fold();
@@ -124,6 +145,9 @@ pub async fn serve(listener: TcpListener, parts: Parts) {
             }
         });
     }
+    drop(listener);
+    while clients.join_next().await.is_some() {}
+    std::future::pending::<()>().await;
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -136,14 +160,17 @@ async fn answer(parts: &Parts, request: &Request<Incoming>) -> Answer {
     }
     match request.uri().path() {
         "/metrics" => {
-            let text =
-                export::text(&parts.metrics, &parts.snapshot.load(), &parts.sources.borrow());
+            let text = export::text(
+                &parts.metrics,
+                &parts.view.snapshot.load(),
+                &parts.view.sources.borrow(),
+            );
             typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
         }
         "/livez" => livez(parts).await,
         "/readyz" => readyz(parts),
         "/status" => status(parts),
-        "/events" => json(&History::new(&parts.events)),
+        "/events" => json(&History::new(&parts.view.events)),
         "/" => page(),
         _ => text(
             StatusCode::NOT_FOUND,
@@ -165,20 +192,17 @@ async fn livez(parts: &Parts) -> Answer {
 
 /// Is there a backend for new clients, and do we take any?
 fn readyz(parts: &Parts) -> Answer {
-    if parts.drain.phase() != Phase::Running {
+    if parts.view.drain.phase() != Phase::Running {
         return text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n");
     }
-    if !parts.snapshot.load().usable() {
+    if !parts.view.snapshot.load().usable() {
         return text(StatusCode::SERVICE_UNAVAILABLE, "no backend is ready: see /status\n");
     }
     text(StatusCode::OK, "ok\n")
 }
 
 fn status(parts: &Parts) -> Answer {
-    let draining = parts.drain.phase() != Phase::Running;
-    let (snapshot, in_force) = (parts.snapshot.load(), parts.in_force.borrow());
-    let sources = parts.sources.borrow().iter().map(SourceStatus::new).collect();
-    json(&Status::new(&parts.identity, &snapshot, &in_force, sources, draining, &parts.events))
+    json(&parts.view.status())
 }
 
 fn page() -> Answer {

@@ -1,13 +1,18 @@
 //! Builds all components of the proxy, in order, and runs them: the only place that knows them all.
 
+mod build;
 mod changes;
+mod control;
 mod error;
+mod given;
 mod listeners;
 mod reload;
+mod service;
 mod source;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -18,19 +23,21 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::config::Config;
+use crate::control::Predecessor;
 use crate::drain::{Drain, Phase};
-use crate::events::{self, Event, Events};
-use crate::health::Method;
+use crate::events::{self, Event, Events, Handover};
 use crate::metrics::Metrics;
-use crate::model::{Hints, InForce, Reader, Snapshot, store};
-use crate::proxy::{Live, Settings, WorkerHandle};
-use crate::{admin, discovery, health, net, proxy};
+use crate::model::Reader;
+use crate::proxy::{Live, WorkerHandle};
+use crate::systemd::{self, Notifier};
+use crate::{admin, discovery, health, net};
 
+pub use build::{build, build_on};
 pub use error::StartError;
+pub use given::Given;
 pub use reload::{Command, Commands, Outcome, Refusal};
 pub use source::Source;
 
-use listeners::{bind, bind_admin, within_file_limit};
 use reload::Reloader;
 
 /// A proxy that has bound its sockets and started its data threads, but not its control work.
@@ -41,6 +48,7 @@ pub struct Bound {
     reader: Reader,
     live: Live,
     commands: Commands,
+    predecessor: Option<Predecessor>,
     control: Control,
 }
 
@@ -54,112 +62,16 @@ struct Control {
     commands: mpsc::Receiver<Command>,
     events: Events,
     moves: watch::Receiver<events::Rules>,
+    metrics: Metrics,
     workers: Rc<Vec<WorkerHandle>>,
+    socket: Option<(UnixListener, crate::control::Parts)>,
+    reloads: mpsc::Receiver<crate::control::Reload>,
 }
 
 impl std::fmt::Debug for Bound {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Bound").field("addresses", &self.addresses).finish_non_exhaustive()
     }
-}
-
-/// Builds the proxy: reads the probes' certificates, binds every listener, starts the data threads.
-///
-/// # Errors
-/// See [`StartError`]; nothing is left running then.
-pub fn build(config: &Config) -> Result<Bound, StartError> {
-    let (method, methods) = watch::channel(Method::new(&config.health_check)?);
-    let (open, listeners): (Vec<_>, Vec<_>) = bind(&config.listen)?.into_iter().unzip();
-    if open.is_empty() {
-        return Err(StartError::NoListener);
-    }
-    let addresses: Vec<_> = open.iter().map(|open| open.address).collect();
-    let (admin_listener, admin_address) = bind_admin(config.admin.listen)?;
-    let metrics = Metrics::new()?;
-    let started = Instant::now().into_std();
-    let (writer, reader) = store(Snapshot {
-        generation: 0,
-        zone: config.zone.clone(),
-        policy: config.balance,
-        entries: discovery::entries(&config.backends, started),
-    });
-    let events = Events::default();
-    let (hints, hint_receiver) = Hints::channel();
-    let drain = Drain::default();
-    let live = Live::new(Settings {
-        connect: config.connect,
-        connections: within_file_limit(config.connections, true),
-        rebalance: config.rebalance,
-    });
-    let workers = proxy::start(proxy::Parts {
-        listeners,
-        live: live.clone(),
-        threads: config.threads.get(),
-        snapshot: reader.clone(),
-        hints,
-        phases: drain.phases(),
-        metrics: metrics.data_path(),
-    })?;
-    let workers = Rc::new(workers);
-    let (in_force, seen) = watch::channel(InForce::new(addresses.clone()));
-    let writer = Rc::new(writer);
-    let roster = Rc::new(discovery::Roster::new(writer.clone(), &config.backends, events.clone()));
-    let admin = admin::Parts {
-        snapshot: reader.clone(),
-        metrics: metrics.clone(),
-        drain: drain.clone(),
-        workers: workers.clone(),
-        events: events.clone(),
-        identity: admin::Identity { started },
-        in_force: seen,
-        sources: roster.states(),
-    };
-    let (places, found_at) = watch::channel(config.discovery.clone());
-    let own = discovery::Own { in_force: in_force.subscribe(), admin: admin_address };
-    let discovery = discovery::Parts {
-        writer: writer.clone(),
-        roster: roster.clone(),
-        places: found_at,
-        own,
-        events: events.clone(),
-    };
-    discovery::recall(&discovery);
-    let (moves_now, moves) = watch::channel(reload::moves(config));
-    let reloader = Reloader::new(
-        config,
-        reload::Parts {
-            listeners: open,
-            live: live.clone(),
-            method,
-            places,
-            roster,
-            workers: workers.clone(),
-            in_force,
-            metrics: metrics.clone(),
-            moves: moves_now,
-            events: events.clone(),
-        },
-    );
-    let health = health::Parts {
-        method: methods,
-        writer,
-        hints: hint_receiver,
-        metrics,
-        events: events.clone(),
-    };
-    let (asks, commands) = Commands::channel();
-    let control = Control {
-        admin_listener,
-        admin,
-        health,
-        discovery,
-        reloader,
-        commands,
-        events,
-        moves,
-        workers,
-    };
-    Ok(Bound { addresses, admin: admin_address, drain, reader, live, commands: asks, control })
 }
 
 impl Bound {
@@ -215,19 +127,56 @@ impl Bound {
             commands,
             events,
             moves,
+            metrics,
             workers,
+            socket,
+            reloads,
         } = self.control;
         let admin_listener = net::into_async(admin_listener)
             .map_err(|source| StartError::Listen { address: self.admin, source })?;
-        info!(listen = ?self.addresses, admin = %self.admin, "serving");
-        let backends = self.reader.load().entries.len();
-        events.record(Event::Started { version: env!("CARGO_PKG_VERSION").to_owned(), backends });
+        let notifier = Notifier::from_env();
+        let takes_over = self.predecessor.is_some();
+        let takeover = async {
+            if let Some(predecessor) = self.predecessor {
+                let from = predecessor.pid();
+                if !predecessor.finish(&self.reader, &self.drain).await? {
+                    return std::future::pending().await;
+                }
+                metrics.increment("apiproxy_handovers_total", &[("result", "taken")]);
+                events.record(Event::Handover(Handover::Taken { from }));
+            }
+            info!(listen = ?self.addresses, admin = %self.admin, "serving");
+            let backends = self.reader.load().entries.len();
+            events
+                .record(Event::Started { version: env!("CARGO_PKG_VERSION").to_owned(), backends });
+            notifier.ready(takes_over, "serving");
+            std::future::pending().await
+        };
+        // Who is wanted is nobody's business any more when the end has begun: after a handover, all
+        // connections leave.
+        let mut phases = self.drain.phases();
+        let following = async {
+            tokio::select! {
+                biased;
+                () = phases.draining() => std::future::pending().await,
+                () = discovery::run(discovery) => {}
+                () = reloader.run(commands) => {}
+            }
+        };
         let control = async {
             tokio::select! {
                 () = admin::serve(admin_listener, admin) => {}
                 () = health::run(health) => {}
-                () = discovery::run(discovery) => {}
-                () = reloader.run(commands) => {}
+                () = following => {}
+                () = control::run(socket) => {}
+                () = control::reload(reloads, self.commands, &notifier) => {}
+                () = service::tell_end(&notifier, self.drain.phases()) => {}
+                () = service::feed_watchdog(
+                    &notifier,
+                    systemd::watchdog(takes_over),
+                    async || service::all_answer(&workers).await,
+                    self.drain.phases(),
+                ) => {}
                 () = events::watch(self.reader.clone(), events.clone(), moves) => {}
             }
         };
@@ -245,7 +194,7 @@ impl Bound {
                     return Err(StartError::WorkerDied);
                 },
             }
-            if let Phase::Draining { until } = self.drain.phase() {
+            if let Phase::Draining { until, .. } = self.drain.phase() {
                 let within = until.saturating_duration_since(Instant::now());
                 events.record(Event::ShuttingDown { within });
             }
@@ -257,6 +206,7 @@ impl Bound {
         };
         tokio::select! {
             result = ended => result,
+            result = takeover => result,
             () = control => Err(StartError::ControlDied),
         }
     }

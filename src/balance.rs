@@ -95,7 +95,7 @@ pub fn slow_start_share(recovered_at: Option<Instant>, now: Instant) -> f64 {
 }
 
 fn takes_part(snapshot: &Snapshot, index: usize, now: Instant, rng: &mut fastrand::Rng) -> bool {
-    let share = slow_start_share(snapshot.entries[index].condition.recovered_at, now);
+    let share = slow_start_share(snapshot.entries[index].recovered_at(), now);
     share >= 1.0 || rng.f64() < share
 }
 

@@ -5,11 +5,13 @@ mod args;
 mod check;
 mod client;
 mod demo;
+mod drain;
 mod image;
 mod logging;
 mod man;
 mod manifest;
 mod output;
+mod reload;
 mod run;
 mod status;
 
@@ -47,6 +49,12 @@ enum Command {
     Check(check::Args),
     /// Show what the running proxy sees.
     Status(status::Args),
+    /// Take a backend out, before its maintenance: its connections leave at quiet moments.
+    Drain(drain::Drain),
+    /// Put a backend back.
+    Undrain(drain::Undrain),
+    /// Have the running proxy read its configuration again.
+    Reload(reload::Args),
     /// Print manifests that run the proxy on a node.
     #[command(subcommand)]
     Manifest(manifest::Args),
@@ -101,6 +109,9 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Drain(args) => drain::drain(&args),
+        Command::Undrain(args) => drain::undrain(&args),
+        Command::Reload(args) => reload::run(&args),
         Command::Manifest(args) => manifest::run(&args),
         Command::Image(args) => image::run(&args),
         Command::Completions { shell } => completions(shell),

@@ -35,6 +35,9 @@ pub const KIND: &str = "ProxyConfiguration";
 /// The CA that verifies apiservers unless another one is given: kubeadm puts it there.
 pub const DEFAULT_CA_FILE: &str = "/etc/kubernetes/pki/ca.crt";
 
+/// The control socket, unless another one is given.
+pub const DEFAULT_CONTROL_SOCKET: &str = "/run/apiproxy/control.sock";
+
 /// Reads a configuration from a file and flags, or from flags alone.
 ///
 /// # Errors
@@ -241,11 +244,13 @@ pub struct Discovery {
     pub cache_file: Option<PathBuf>,
 }
 
-/// `admin`: the read-only HTTP endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `admin`: the read-only HTTP endpoint, and the socket for commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
-    /// Where it listens.
+    /// Where the endpoint listens.
     pub listen: SocketAddr,
+    /// Where commands are heard and a handover begins; `None` when it is turned off.
+    pub control_socket: Option<PathBuf>,
 }
 
 /// `hardening`: what the process takes from itself when it starts.

@@ -8,6 +8,7 @@
 //!                    -> discovery  finds backends:     the control thread
 //!                    -> admin      metrics and status: the control thread
 //!                    -> events     what happened, why: the control thread
+//!                    -> control    commands, handover: the control thread
 //! ```
 //!
 //! The components meet in one place, the store of [`model`]: an immutable [`model::Snapshot`] of all
@@ -21,8 +22,8 @@
 //! in as arguments.
 //!
 //! Imports point down: `cli -> app -> components -> {config, model} -> leaves` ([`drain`],
-//! [`metrics`], [`net`], [`signal`], [`throttle`], [`tls`], [`watch`]), with `proxy -> {balance, rebalance}`
-//! sideways.
+//! [`metrics`], [`net`], [`signal`], [`systemd`], [`throttle`], [`tls`], [`watch`]), with
+//! `proxy -> {balance, rebalance}` sideways.
 //! `tests/layering.rs` holds the table and fails when it is broken.
 
 pub mod admin;
@@ -30,6 +31,7 @@ pub mod app;
 pub mod balance;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod demo;
 pub mod discovery;
 pub mod drain;
@@ -44,6 +46,7 @@ pub mod net;
 pub mod proxy;
 pub mod rebalance;
 pub mod signal;
+pub mod systemd;
 pub mod throttle;
 pub mod tls;
 pub mod watch;

@@ -254,6 +254,11 @@ pub const CATALOGUE: &[(&str, Kind, &str)] = &[
         Kind::Gauge,
         "1 while the file says something that only a restart can bring about.",
     ),
+    (
+        "apiproxy_handovers_total",
+        Kind::Counter,
+        "Handovers of the listeners: taken, or failed or refused while this process went on.",
+    ),
     ("apiproxy_endpoints", Kind::Gauge, "Backends that each source names."),
     (
         "apiproxy_endpoints_age_seconds",

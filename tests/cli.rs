@@ -300,6 +300,15 @@ fn the_manifest_of_a_static_pod_is_one() {
     assert_eq!(file["metadata"]["name"], "p");
     assert_eq!(file["metadata"]["namespace"], "infra");
 
+    let third = pod(&["--generation", "3", "--backend", "10.0.0.11:6443"]);
+    assert_eq!(third["metadata"]["name"], "apiproxy-g3");
+    let container = &third["spec"]["containers"][0];
+    let arguments: Vec<_> = container["args"].as_array().unwrap().iter().take(4).collect();
+    assert_eq!(arguments, ["run", "--take-over", "--generation", "3"]);
+    assert_eq!(container["volumeMounts"][1]["mountPath"], "/run/apiproxy");
+    assert_eq!(container["volumeMounts"][1]["readOnly"], Value::Null);
+    assert_eq!(third["spec"]["volumes"][1]["hostPath"]["path"], "/run/apiproxy");
+
     let hostile = "x\"\n  evil: {{ 1 }} #";
     let image = &pod(&["--image", hostile])["spec"]["containers"][0]["image"];
     assert_eq!(image, hostile);

@@ -92,7 +92,7 @@ fn a_hundred_reloads_under_load_harm_nobody() {
 #[test]
 fn twenty_additions_and_removals_of_a_backend_under_load_harm_nobody() {
     let cluster = Cluster::new(3);
-    let more = "connections: { drainTimeout: 5s }\nrebalance: { after: 0s, window: 2s, quietFor: 100ms }\n";
+    let more = "connections: { drainTimeout: 5s }\nrebalance: { after: 0s, window: 2s, quietFor: 100ms }\nhardening: { enabled: false }\n";
     let proxy = cluster.proxy("interval: 500ms, ", more);
     let issued = cluster.authority.server().unwrap();
     let fourth = ApiServer::start("cp4", &issued, ANY_PORT).unwrap();

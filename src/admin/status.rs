@@ -199,7 +199,7 @@ fn config(in_force: &InForce) -> ConfigStatus {
 fn backend(entry: &Entry, now: Instant) -> BackendStatus {
     let Entry { backend, addresses, condition, .. } = entry;
     let (counters, probe_times) = (&backend.counters, &backend.probe_times);
-    let age = now.saturating_duration_since(condition.since);
+    let age = now.saturating_duration_since(entry.since());
     let since = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
     let failures = [
         ConnectOutcome::Refused,
@@ -216,7 +216,7 @@ fn backend(entry: &Entry, now: Instant) -> BackendStatus {
         suspect: condition.suspect,
         since: history::seconds(since),
         since_seconds: age.as_secs(),
-        reason: reason(&condition.reason),
+        reason: reason(&entry.reason()),
         warning: condition.warning.as_ref().map(reason),
         connections: counters.active(),
         connections_total: counters.connects(ConnectOutcome::Connected),

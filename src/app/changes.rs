@@ -16,12 +16,18 @@ pub(super) fn needs_restart(started: &Config, new: &Config) -> Vec<String> {
     let fixed = |config: &Config| {
         vec![
             ("admin.listen", config.admin.listen.to_string()),
+            ("admin.controlSocket", socket_word(config)),
             ("threads", config.threads.to_string()),
             ("log.format", format_word(config.log.format).to_owned()),
         ]
     };
     let differences = differences(&fixed(started), &fixed(new));
     differences.into_iter().map(|line| format!("{line} needs a restart")).collect()
+}
+
+fn socket_word(config: &Config) -> String {
+    let path = config.admin.control_socket.as_ref();
+    path.map_or_else(|| "none".to_owned(), |path| path.display().to_string())
 }
 
 fn differences(old: &[(&str, String)], new: &[(&str, String)]) -> Vec<String> {

@@ -3,7 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::control::TakeoverError;
 use crate::proxy::WorkerError;
+use crate::systemd::ActivationError;
 use crate::tls::MaterialError;
 
 /// Why the proxy cannot start.
@@ -35,6 +37,12 @@ pub enum StartError {
     /// The control thread's runtime cannot be made.
     #[error("cannot start the control runtime: {0}")]
     Runtime(io::Error),
+    /// A socket of systemd's socket activation cannot be used.
+    #[error(transparent)]
+    Activation(#[from] ActivationError),
+    /// It does not take over from the process that runs.
+    #[error(transparent)]
+    Takeover(#[from] TakeoverError),
     /// The metrics registry cannot be made.
     #[error("cannot set up metrics: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
@@ -43,7 +51,8 @@ pub enum StartError {
 fn listen_hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "; another process has it (`ss -ltnp` shows which): stop it, or choose another with --listen"
+            "; another process has it (`ss -ltnp` shows which): stop it, take over from it with --take-over \
+             if it is apiproxy, or choose another with --listen"
         }
         io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
         io::ErrorKind::AddrNotAvailable => "; no interface of this host has that address",

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use tracing::warn;
 
-use super::StartError;
+use super::{Given, StartError};
 use crate::config::{Connections, Listen};
 use crate::net;
 
@@ -19,13 +19,18 @@ pub(super) struct Open {
     pub(super) address: SocketAddr,
 }
 
-/// Binds all of these addresses, except the optional ones that this host cannot have.
-pub(super) fn bind(listen: &[Listen]) -> Result<Vec<(Open, TcpListener)>, StartError> {
+/// Binds all of these addresses, except the optional ones that this host cannot have. Listeners that
+/// are open already, by these addresses, are used.
+pub(super) fn bind(
+    listen: &[Listen],
+    given: &mut Vec<TcpListener>,
+) -> Result<Vec<(Open, TcpListener)>, StartError> {
     let mut listeners = Vec::new();
     for wanted in listen {
         let Listen { address, optional } = *wanted;
         let failed = |source| StartError::Listen { address, source };
-        match net::listen(address) {
+        let listener = take(given, address).map_or_else(|| net::listen(address), Ok);
+        match listener {
             Ok(listener) => {
                 let address = listener.local_addr().map_err(failed)?;
                 listeners.push((Open { wanted: *wanted, address }, listener));
@@ -39,9 +44,18 @@ pub(super) fn bind(listen: &[Listen]) -> Result<Vec<(Open, TcpListener)>, StartE
     Ok(listeners)
 }
 
-pub(super) fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+fn take(listeners: &mut Vec<TcpListener>, address: SocketAddr) -> Option<TcpListener> {
+    let is_it = |listener: &TcpListener| listener.local_addr().is_ok_and(|bound| bound == address);
+    let index = listeners.iter().position(is_it)?;
+    Some(listeners.swap_remove(index))
+}
+
+pub(super) fn bind_admin(
+    address: SocketAddr,
+    given: &mut Given,
+) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |source| StartError::Listen { address, source };
-    let listener = net::listen(address).map_err(failed)?;
+    let listener = given.bind_admin(address).map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
 }

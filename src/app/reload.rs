@@ -13,6 +13,7 @@ use super::changes::{changes, needs_restart};
 use super::listeners::{self, Open};
 use super::source::Source;
 use crate::config::{Config, Discovery, Listen};
+use crate::control::{Role, Sockets};
 use crate::discovery::Roster;
 use crate::events::{self, Event, Events, Reload};
 use crate::health::Method;
@@ -67,6 +68,10 @@ pub struct Refusal(pub Vec<String>);
 /// What is reached by a reload.
 pub(super) struct Parts {
     pub(super) listeners: Vec<Open>,
+    /// The listeners are systemd's and stay what they are.
+    pub(super) fixed: bool,
+    /// What is passed on in a handover.
+    pub(super) sockets: Sockets,
     pub(super) live: Live,
     pub(super) method: watch::Sender<Method>,
     pub(super) places: watch::Sender<Discovery>,
@@ -240,6 +245,9 @@ impl Reloader {
 
     /// Opens the listeners that are new, and returns those that are to be closed.
     async fn change_listeners(&mut self, listen: &[Listen]) -> Result<Vec<SocketAddr>, Refusal> {
+        if self.parts.fixed {
+            return Ok(Vec::new());
+        }
         let mut old = self.parts.listeners.clone();
         let mut stay = Vec::new();
         let mut missing = Vec::new();
@@ -250,11 +258,16 @@ impl Reloader {
             }
         }
         let refuse = |error: String| Refusal(vec![error]);
-        let bound = listeners::bind(&missing).map_err(|error| refuse(error.to_string()))?;
+        let bound = listeners::bind(&missing, &mut Vec::new())
+            .map_err(|error| refuse(error.to_string()))?;
         let (new, sockets): (Vec<_>, Vec<_>) = bound.into_iter().unzip();
         stay.extend(new);
         if stay.is_empty() {
             return Err(refuse("none of the addresses in `listen` can be had".to_owned()));
+        }
+        for socket in &sockets {
+            let added = self.parts.sockets.add(Role::Listen, socket);
+            added.map_err(|error| refuse(format!("cannot listen: {error}")))?;
         }
         // The first data thread accepts.
         if let (Some(worker), false) = (self.parts.workers.first(), sockets.is_empty()) {
@@ -290,6 +303,9 @@ impl Reloader {
             differs
         });
         if let (Some(worker), false) = (workers.first(), unwanted.is_empty()) {
+            for address in &unwanted {
+                self.parts.sockets.remove(*address);
+            }
             worker.close(unwanted);
         }
         if let Some(source) = &self.source {

@@ -30,6 +30,10 @@ pub(super) struct ProxyArgs {
     /// Where metrics and status are served [default: 127.0.0.1:10242].
     #[arg(long, value_name = "IP:PORT")]
     pub(super) admin_listen: Option<String>,
+    /// Where `drain`, `undrain` and `reload` are heard; "" for none [default:
+    /// /run/apiproxy/control.sock].
+    #[arg(long, value_name = "PATH", env = "APIPROXY_CONTROL_SOCKET")]
+    pub(super) control_socket: Option<String>,
     /// This node's zone: backends of the same zone are preferred.
     #[arg(long, value_name = "ZONE")]
     pub(super) zone: Option<String>,
@@ -94,6 +98,7 @@ impl ProxyArgs {
             listen: self.listen.clone(),
             zone: self.zone.clone(),
             admin_listen: self.admin_listen.clone(),
+            control_socket: self.control_socket.clone(),
             insecure_skip_verify: self.insecure_skip_verify,
             log_level: self.log_level,
             log_format: self.log_format,

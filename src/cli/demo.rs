@@ -113,6 +113,7 @@ fn start_proxy(
         ca_file: Some(ca_file.to_owned()),
         listen: vec![args.listen.unwrap_or(usual).to_string()],
         admin_listen: Some("127.0.0.1:0".to_owned()),
+        control_socket: Some(String::new()),
         ..Overrides::default()
     };
     let mut config = config::load(None, &overrides)?;

@@ -71,6 +71,8 @@ Examples:
   apiproxy manifest static-pod --backend 10.0.0.11:6443 --backend 10.0.0.12:6443 \\
       > /etc/kubernetes/manifests/apiproxy.yaml
   apiproxy manifest static-pod --config /etc/apiproxy/config.yaml
+  apiproxy manifest static-pod --generation 2 --image apiproxy:0.2.0 \\
+      > /etc/kubernetes/manifests/apiproxy-g2.yaml
   apiproxy manifest static-pod --from-haproxy /etc/kubekey/haproxy/haproxy.cfg
   apiproxy manifest static-pod --from-nginx /etc/nginx/nginx.conf --ca-file /etc/kubernetes/ssl/ca.crt
   apiproxy manifest static-pod --from-kubeconfig /etc/kubernetes/kubelet.conf")]
@@ -90,6 +92,10 @@ pub(super) struct StaticPod {
     /// The pod's name; the node's name is appended by kubelet.
     #[arg(long, default_value = "apiproxy")]
     name: String,
+    /// Take over from the pod of the generation before, which runs beside this one until its manifest is
+    /// removed: the pod is called NAME-gN. Put N one higher with every upgrade.
+    #[arg(long, value_name = "N")]
+    generation: Option<u32>,
     /// The pod's namespace.
     #[arg(long, default_value = "kube-system")]
     namespace: String,
@@ -116,7 +122,11 @@ fn static_pod(args: &StaticPod) -> Result<String, CliError> {
     let config = args.config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG));
     let config_folder = folder("--config", &config)?;
     let ca_folder = folder("--ca-file", &args.ca_file)?;
-    for (flag, name) in [("--name", &args.name), ("--namespace", &args.namespace)] {
+    let pod = match args.generation {
+        Some(generation) => format!("{}-g{generation}", args.name),
+        None => args.name.clone(),
+    };
+    for (flag, name) in [("--name", &pod), ("--namespace", &args.namespace)] {
         check_label(flag, name)?;
     }
     let distinct: HashSet<_> = args.backends.iter().collect();
@@ -126,7 +136,8 @@ fn static_pod(args: &StaticPod) -> Result<String, CliError> {
     render(
         STATIC_POD,
         context! {
-            name => args.name.clone(),
+            name => pod,
+            generation => args.generation,
             namespace => args.namespace.clone(),
             image => args.image.clone(),
             version => env!("CARGO_PKG_VERSION"),

@@ -1,15 +1,20 @@
 //! `apiproxy run`: the proxy, until it is told to end.
 
-use tokio::time::Instant;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::args::ProxyArgs;
 use super::{CliError, logging, runtime};
-use crate::app::{self, Commands, Source};
+use crate::app::{self, Commands, Given, Source, StartError};
 use crate::config::Config;
-use crate::discovery;
 use crate::hardening::{self, Plan};
 use crate::signal::{Hangups, Terminations};
+use crate::{control, discovery};
+
+/// How often a process that stands by asks whether it is needed.
+const STAND_BY: Duration = Duration::from_secs(1);
 
 /// Flags of `run`.
 #[derive(Debug, clap::Args)]
@@ -26,6 +31,14 @@ pub(super) struct Args {
     /// Do not close the process in (`hardening.enabled: false`).
     #[arg(long)]
     no_hardening: bool,
+    /// Take the listeners over from the process that runs with the same control socket, if one does;
+    /// it drains, and no client is refused or reset.
+    #[arg(long)]
+    take_over: bool,
+    /// Which of several processes that take over from each other this is: one does not hand over to
+    /// an older one, which stands by until it is gone.
+    #[arg(long, value_name = "N", requires = "take_over")]
+    generation: Option<u32>,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
@@ -41,7 +54,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         warn!("hardening is switched off");
     }
     let runtime = runtime()?;
-    let result = runtime.block_on(serve(&config, source));
+    let result = runtime.block_on(serve(&config, source, args));
     // A look-up that hangs in the resolver must not hold up the end.
     runtime.shutdown_background();
     result
@@ -60,15 +73,33 @@ fn close_in(args: &Args, config: &Config, source: Source) -> (Source, Option<har
         named.iter().fold(Plan::new(config, file.as_deref()), |plan, file| plan.reading(file))
     };
     let allowed = plan(config);
+    if let Some(socket) = &config.admin.control_socket {
+        // What is not there now stays out of reach.
+        control::make_folder(socket);
+    }
     let report = hardening::apply(&allowed);
-    (source.with_limits(move |later| allowed.lacks(&plan(later))), Some(report))
+    // Which socket it is only a restart changes.
+    let socket = config.admin.control_socket.clone();
+    let lacks = move |later: &Config| {
+        let mut later = later.clone();
+        later.admin.control_socket.clone_from(&socket);
+        allowed.lacks(&plan(&later))
+    };
+    (source.with_limits(lacks), Some(report))
 }
 
-async fn serve(config: &Config, source: Source) -> Result<(), CliError> {
+async fn serve(config: &Config, source: Source, args: &Args) -> Result<(), CliError> {
     let failed = |error| CliError::Failed(format!("cannot handle signals: {error}"));
     let mut terminations = Terminations::new().map_err(failed)?;
     let hangups = Hangups::new().map_err(failed)?;
-    let mut bound = app::build(config)?;
+    let given = tokio::select! {
+        given = given(config, args) => given?,
+        signal = terminations.next() => {
+            info!(signal, "told to end");
+            return Ok(());
+        }
+    };
+    let mut bound = app::build_on(config, given)?;
     bound.follow(source);
     let drain = bound.drain();
     let drain_timeout = bound.drain_timeout();
@@ -100,5 +131,33 @@ async fn reload_at(mut hangups: Hangups, commands: Commands) {
         hangups.next().await;
         info!("SIGHUP: the configuration is read again");
         let _told = commands.reload().await;
+    }
+}
+
+/// What the process starts with. Waits while a newer generation serves.
+async fn given(config: &Config, args: &Args) -> Result<Given, CliError> {
+    let given = Given::from_env()?.generation(args.generation);
+    if !args.take_over {
+        return Ok(given);
+    }
+    let Some(path) = &config.admin.control_socket else {
+        return Err(CliError::Usage(
+            "--take-over needs a control socket: admin.controlSocket is empty".to_owned(),
+        ));
+    };
+    let mut told = false;
+    loop {
+        match control::take_over(path, args.generation).await {
+            Ok(Some(takeover)) => return Ok(given.taken_over(takeover)),
+            Ok(None) => return Ok(given),
+            Err(error) if error.passes() => {
+                if !told {
+                    info!(reason = %error, "standing by");
+                    told = true;
+                }
+                sleep(STAND_BY).await;
+            }
+            Err(error) => return Err(StartError::from(error).into()),
+        }
     }
 }

@@ -18,6 +18,8 @@ pub struct Overrides {
     pub zone: Option<String>,
     /// `--admin-listen IP:PORT`.
     pub admin_listen: Option<String>,
+    /// `--control-socket PATH`; relative to the working directory, empty for none.
+    pub control_socket: Option<String>,
     /// `--insecure-skip-verify`.
     pub insecure_skip_verify: bool,
     /// `--log-level`.
@@ -45,6 +47,10 @@ impl Overrides {
         if self.admin_listen.is_some() {
             raw.admin.get_or_insert_default().listen.clone_from(&self.admin_listen);
         }
+        if self.control_socket.is_some() {
+            let admin = raw.admin.get_or_insert_default();
+            admin.control_socket.clone_from(&self.control_socket);
+        }
         if self.ca_file.is_some() || self.insecure_skip_verify {
             let tls = raw.health_check.get_or_insert_default().tls.get_or_insert_default();
             tls.ca_file = self.ca_file.clone().or(tls.ca_file.take());
@@ -64,6 +70,7 @@ impl Overrides {
             "listen" => !self.listen.is_empty(),
             "zone" => self.zone.is_some(),
             "admin.listen" => self.admin_listen.is_some(),
+            "admin.controlSocket" => self.control_socket.is_some(),
             "healthCheck.tls.caFile" => self.ca_file.is_some(),
             "healthCheck.tls.insecureSkipVerify" => self.insecure_skip_verify,
             "threads" => self.threads.is_some(),
@@ -79,6 +86,7 @@ pub(super) fn flag_for(path: &str) -> &'static str {
         "listen" => "--listen",
         "zone" => "--zone",
         "admin.listen" => "--admin-listen",
+        "admin.controlSocket" => "--control-socket",
         "healthCheck.tls.caFile" => "--ca-file",
         "healthCheck.tls.insecureSkipVerify" => "--insecure-skip-verify",
         "threads" => "--threads",

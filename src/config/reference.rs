@@ -166,6 +166,12 @@ const KEYS: &[KeyDoc] = &[
         "Where metrics, probes and status are served",
     ),
     key(
+        "admin.controlSocket",
+        "/run/apiproxy/control.sock",
+        "a path of at most 96 bytes; `\"\"` for none",
+        "Where `drain`, `undrain` and `reload` are heard and a handover begins; mode 0600",
+    ),
+    key(
         "hardening.enabled",
         "true",
         "`true`, `false`",

@@ -109,6 +109,7 @@ pub(super) struct Kubernetes {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Admin {
     pub(super) listen: Option<String>,
+    pub(super) control_socket: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

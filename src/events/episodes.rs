@@ -103,7 +103,7 @@ impl Episodes {
     fn opens(&self, snapshot: &Snapshot) -> Option<(Instant, Instant)> {
         let (after, _) = self.rules.rebalance?;
         let ready = snapshot.entries.iter().filter(|e| e.is_ready());
-        let latest = ready.filter_map(|entry| entry.condition.recovered_at).max()?;
+        let latest = ready.filter_map(Entry::recovered_at).max()?;
         let is_new = self.planned_for.is_none_or(|planned| planned < latest);
         is_new.then(|| (latest + after, latest))
     }
@@ -126,7 +126,7 @@ impl Episodes {
         let Some((_, latest)) = opening else { return };
         self.planned_for = Some(latest);
         let Some((_, window)) = self.rules.rebalance else { return };
-        let recovered = |e: &&Entry| e.condition.recovered_at == Some(latest);
+        let recovered = |e: &&Entry| e.recovered_at() == Some(latest);
         let Some(entry) = snapshot.entries.iter().find(recovered) else { return };
         let connections = expected(snapshot);
         if connections > 0 {

@@ -91,7 +91,7 @@ impl Event {
                 info!(event, to, "listening sockets were given away");
             }
             Self::Handover(Handover::Failed { why }) => {
-                warn!(event, why, "the handover failed; nothing changes");
+                warn!(event, why, "the handover failed; this process goes on");
             }
         }
     }

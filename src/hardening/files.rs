@@ -34,17 +34,15 @@ pub(super) fn restrict(plan: &Plan, report: &mut Report) {
 }
 
 fn apply(plan: &Plan) -> Result<RestrictionStatus, RulesetError> {
-    let ports = if plan.connect_anywhere {
-        AccessNet::BindTcp.into()
-    } else {
-        AccessNet::BindTcp | AccessNet::ConnectTcp
-    };
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(FILES))?
-        .handle_access(ports)?
-        .scope(Scope::Signal)?
-        .create()?;
+        .scope(Scope::Signal)?;
+    if !plan.connect_anywhere {
+        // To listen is not restricted: a reload may add a listener.
+        rules = rules.handle_access(AccessNet::ConnectTcp)?;
+    }
+    let mut rules = rules.create()?;
     let mut read = AccessFs::ReadFile | AccessFs::ReadDir;
     if cfg!(target_env = "gnu") {
         // The modules of glibc that look names up.
@@ -63,9 +61,6 @@ fn apply(plan: &Plan) -> Result<RestrictionStatus, RulesetError> {
         let Ok(at) = PathFd::new(path) else { continue };
         let access = if path.is_dir() { access } else { access & AccessFs::from_file(FILES) };
         rules = rules.add_rule(PathBeneath::new(at, access))?;
-    }
-    for port in &plan.bind {
-        rules = rules.add_rule(NetPort::new(*port, AccessNet::BindTcp))?;
     }
     for port in plan.connect.iter().filter(|_| !plan.connect_anywhere) {
         rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;

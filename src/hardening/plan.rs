@@ -13,8 +13,6 @@ pub struct Plan {
     pub(super) read: BTreeSet<PathBuf>,
     /// Folders in which files and sockets are made, written and removed.
     pub(super) write: BTreeSet<PathBuf>,
-    /// TCP ports to listen on.
-    pub(super) bind: BTreeSet<u16>,
     /// TCP ports to connect to.
     pub(super) connect: BTreeSet<u16>,
     /// All TCP ports may be connected to: discovery may name any.
@@ -52,13 +50,14 @@ impl Plan {
             plan.read_beside(file);
         }
         plan.connect_anywhere = discovery.kubeconfig.is_some() || discovery.file.is_some();
+        if let Some(folder) = config.admin.control_socket.as_deref().and_then(Path::parent) {
+            plan.write.insert(folder.to_owned());
+        }
         if let Some(folder) = discovery.cache_file.as_deref().and_then(Path::parent) {
             plan.write.insert(folder.to_owned());
         }
         let named = config.backends.iter().any(|b| b.address.socket_addr().is_none());
         plan.names(named || discovery.file.is_some());
-        plan.bind.extend(config.listen.iter().map(|listen| listen.address.port()));
-        plan.bind.insert(config.admin.listen.port());
         plan.connect.extend(config.backends.iter().map(|backend| backend.address.port()));
         plan.connect.insert(DNS);
         plan
@@ -89,8 +88,6 @@ impl Plan {
         lacks.extend(read.map(|path| format!("reading {}", path.display())));
         let write = later.write.iter().filter(|path| !beneath(path, &self.write));
         lacks.extend(write.map(|path| format!("writing in {}", path.display())));
-        let bind = later.bind.difference(&self.bind);
-        lacks.extend(bind.map(|port| format!("listening on port {port}")));
         if !self.connect_anywhere {
             let connect = later.connect.difference(&self.connect);
             lacks.extend(connect.map(|port| format!("connecting to port {port}")));

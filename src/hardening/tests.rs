@@ -84,8 +84,6 @@ fn ports_beside_the_listed_ones_are_out_of_reach() {
         TcpListener::bind("127.0.0.1:0").unwrap();
         let denied = Some(std::io::ErrorKind::PermissionDenied);
         assert_eq!(TcpStream::connect(other_at).err().map(|error| error.kind()), denied);
-        let taken = TcpListener::bind(("127.0.0.1", 1));
-        assert_eq!(taken.err().map(|error| error.kind()), denied);
     });
 }
 
@@ -120,9 +118,6 @@ fn a_later_configuration_may_need_more() {
     assert!(first.lacks(&first).is_empty());
     let more = plan("listen: [\"127.0.0.1:2\"]\nbackends: [{ address: \"10.0.0.1:6444\" }]\n")
         .writing(Path::new("/var/lib/apiproxy"));
-    assert_eq!(
-        first.lacks(&more),
-        ["writing in /var/lib/apiproxy", "listening on port 2", "connecting to port 6444"]
-    );
+    assert_eq!(first.lacks(&more), ["writing in /var/lib/apiproxy", "connecting to port 6444"]);
     assert!(more.clone().writing(Path::new("/var/lib")).lacks(&more).is_empty());
 }

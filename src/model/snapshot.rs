@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, Condition, State};
+use super::{Backend, Condition, Reason, State};
 
 /// The most backends a snapshot may have: a set of them fits a register. Kubernetes clusters have
 /// one to nine apiservers.
@@ -57,7 +58,8 @@ pub enum Standing {
     Serving,
     /// Taken out by an operator, until it is put back.
     Drained,
-    /// No longer named by the configuration or by discovery: it goes when its last connection has.
+    /// No longer named by the configuration or by discovery: it goes when its last connection has. When
+    /// that is true of all, this process has handed over: who dials again reaches another one.
     Leaving,
 }
 
@@ -72,12 +74,47 @@ pub struct Entry {
     pub condition: Condition,
     /// Is it wanted? Written by operators' commands, reloads and discovery.
     pub standing: Standing,
+    /// When an operator last took it out or put it back; `None` when none has.
+    pub stood_since: Option<Instant>,
 }
 
 impl Entry {
     /// A backend that takes part.
     pub fn new(backend: Arc<Backend>, addresses: Arc<[SocketAddr]>, condition: Condition) -> Self {
-        Self { backend, addresses, condition, standing: Standing::Serving }
+        Self { backend, addresses, condition, standing: Standing::Serving, stood_since: None }
+    }
+
+    /// Takes it out, or puts it back.
+    pub fn stand(&mut self, standing: Standing, now: Instant) {
+        self.standing = standing;
+        self.stood_since = Some(now);
+    }
+
+    /// When it last began to take connections again, because it has recovered or was put back: its
+    /// share then grows slowly, and others' connections move to it.
+    pub fn recovered_at(&self) -> Option<Instant> {
+        let put_back = self.stood_since.filter(|_| self.standing == Standing::Serving);
+        self.condition.recovered_at.max(put_back)
+    }
+
+    /// When it entered the state that is shown.
+    pub fn since(&self) -> Instant {
+        match (self.standing, self.stood_since) {
+            (Standing::Serving, Some(put_back)) => put_back.max(self.condition.since),
+            (Standing::Drained | Standing::Leaving, Some(taken_out)) => taken_out,
+            (_, None) => self.condition.since,
+        }
+    }
+
+    /// Why it is in the state that is shown. Of one that is drained, the health is told too.
+    pub fn reason(&self) -> Reason {
+        let why = match self.standing {
+            Standing::Serving => return self.condition.reason.clone(),
+            Standing::Drained => "taken out by an operator",
+            Standing::Leaving => "no longer wanted",
+        };
+        let Condition { state, reason, .. } = &self.condition;
+        Reason::new("drained", format!("{why}; its health: {state} ({reason})"))
     }
 
     /// The state to show: that of its health, unless it has been taken out.
@@ -139,7 +176,8 @@ impl Snapshot {
     /// probes have begun to fail may be about to die of the same cause. Doubt by traffic alone does
     /// not count: it comes and goes, and must not hold up the others.
     pub fn has_haven(&self) -> bool {
-        self.entries.iter().any(|entry| entry.is_ready() && !entry.condition.failing)
+        let handed_over = self.entries.iter().all(|entry| entry.standing == Standing::Leaving);
+        handed_over || self.entries.iter().any(|entry| entry.is_ready() && !entry.condition.failing)
     }
 
     /// The entry of a backend, by identity.

@@ -80,6 +80,7 @@ async fn accept(
     mut phases: Phases,
     unwanted: oneshot::Receiver<()>,
 ) {
+    phases.serving().await;
     let mut door = Doorman {
         worker,
         tuned: None,

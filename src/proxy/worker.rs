@@ -23,7 +23,7 @@ use super::relay::{PipeMemory, Pipes};
 use super::table::Table;
 use super::{Live, Permit, connect, connection, sweep};
 use crate::balance::Turn;
-use crate::drain::{Phase, Phases};
+use crate::drain::Phases;
 use crate::metrics::{ConnectTimes, DataPath};
 use crate::model::{CloseReason, Hints, Reader};
 
@@ -303,7 +303,7 @@ pub(super) async fn run(
         () = phases.draining() => {}
         // None of them ends while the proxy serves: this is a defect. The whole must not go on
         // without a part that matters. What hears of the drain before this task does may end.
-        _ = essential.join_next() => if phases.current() == Phase::Running { return },
+        _ = essential.join_next() => if !phases.current().is_over() { return },
     }
     tokio::select! {
         () = phases.ending() => {}

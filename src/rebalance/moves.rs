@@ -132,7 +132,7 @@ impl Moves {
         mut random: impl FnMut() -> f64,
     ) -> Option<Instant> {
         let ready = snapshot.entries.iter().filter(|e| e.is_ready());
-        let latest = ready.filter_map(|entry| entry.condition.recovered_at).max()?;
+        let latest = ready.filter_map(Entry::recovered_at).max()?;
         if !self.rules.enabled || self.planned_for.is_some_and(|planned| planned >= latest) {
             return None;
         }

@@ -12,6 +12,7 @@ pub mod bulk;
 mod cluster;
 mod net;
 mod program;
+mod site;
 mod tcp;
 
 use std::fs::File;
@@ -27,6 +28,7 @@ use apiproxy::admin::Status;
 pub use cluster::{ANY_PORT, Client, Cluster};
 pub use net::{in_network, no_network};
 pub use program::{Outcome, apiproxy, command, outcome};
+pub use site::{Node, Site};
 pub use tcp::Echo;
 
 /// Says why a test cannot run here, and leaves it. In CI nothing may be skipped but what needs
@@ -131,6 +133,7 @@ pub struct Proxy {
     pub log: PathBuf,
     /// Its configuration file.
     pub file: PathBuf,
+    pub control: PathBuf,
 }
 
 impl Proxy {
@@ -149,10 +152,8 @@ impl Proxy {
     ) -> Self {
         let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let text = format!(
-            "apiVersion: apiproxy.io/v1alpha1\nkind: ProxyConfiguration\nlisten: [\"{listen}\"]\n\
-             admin: {{ listen: \"{admin}\" }}\n{config}"
-        );
+        let control = folder.join(format!("apiproxy-{}.sock", listen.port()));
+        let text = text(listen, admin, &control, config);
         let file = folder.join(format!("apiproxy-{}.yaml", listen.port()));
         std::fs::write(&file, &text).unwrap();
         let log = folder.join(format!("apiproxy-{}.log", listen.port()));
@@ -171,16 +172,12 @@ impl Proxy {
             }
             TcpStream::connect(admin).ok()
         });
-        Self { child, listen, admin, log, file }
+        Self { child, listen, admin, log, file, control }
     }
 
     /// The text of a configuration like its own, with other lines.
     pub fn config(&self, lines: &str) -> String {
-        let Self { listen, admin, .. } = self;
-        format!(
-            "apiVersion: apiproxy.io/v1alpha1\nkind: ProxyConfiguration\nlisten: [\"{listen}\"]\n\
-             admin: {{ listen: \"{admin}\" }}\n{lines}"
-        )
+        text(self.listen, self.admin, &self.control, lines)
     }
 
     /// Replaces its configuration file at a stroke.
@@ -262,6 +259,15 @@ impl Proxy {
         let child = &mut self.child;
         wait_for("the proxy ends", within, || child.try_wait().unwrap())
     }
+}
+
+/// The text of a configuration.
+fn text(listen: SocketAddr, admin: SocketAddr, control: &Path, lines: &str) -> String {
+    format!(
+        "apiVersion: apiproxy.io/v1alpha1\nkind: ProxyConfiguration\nlisten: [\"{listen}\"]\n\
+         admin: {{ listen: \"{admin}\", controlSocket: \"{}\" }}\n{lines}",
+        control.display()
+    )
 }
 
 impl Drop for Proxy {

@@ -61,6 +61,8 @@ pub fn outcome(command: &mut Command) -> Outcome {
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(program());
     command.args(arguments).stdin(Stdio::null());
+    // The host's own proxy is not to be met.
+    command.env("APIPROXY_CONTROL_SOCKET", "");
     command
 }
 

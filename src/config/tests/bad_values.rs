@@ -28,7 +28,7 @@ healthCheck:
   tls: {caFile: none.crt, certFile: ca.crt, serverName: 'a b', insecureSkipVerify: yes}
 connect: {timeout: 1s, hedgeAfter: 2s}
 connections: {max: many, keepalive: 15sec, userTimeout: 1.5, drainTimeout: -1}
-admin: {listen: localhost:10242, controlSocket: x}
+admin: {listen: localhost:10242, controlSocket: x/}
 threads: 65
 log: {format: yaml, level: debag, levle: info}
 listen: [127.0.0.1, '[::1]:1', '[::1]:1', [::1]:6443, 5, '::1', ':6443', cp1]
@@ -64,7 +64,7 @@ proxy.yaml:27:20: `connections.max`: expected a whole number, found the text `ma
 proxy.yaml:27:57: `connections.userTimeout`: the duration `1.5` has no unit (write `1.5s`, or another unit)
 proxy.yaml:27:76: `connections.drainTimeout`: `-1` is not a duration (write it as 500ms, 10s or 1m30s)
 proxy.yaml:28:17: `admin.listen`: `localhost:10242` is not an IP address and port (write 127.0.0.1:10242)
-proxy.yaml:28:34: unknown key `controlSocket` (use `listen`)
+proxy.yaml:28:49: `admin.controlSocket`: `x/` cannot be a socket (write the path of a file, such as /run/apiproxy/control.sock)
 proxy.yaml:29:10: `threads`: 65 is outside 1 to 64
 proxy.yaml:30:15: `log.format`: unknown value `yaml` (use one of `text`, `json`)
 proxy.yaml:30:28: `log.level`: unknown value `debag` (did you mean `debug`?)

@@ -36,7 +36,10 @@ fn defaults(ca_file: Option<PathBuf>) -> (Vec<Listen>, HealthCheck, Connect, Con
             user_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_mins(1),
         },
-        Admin { listen: "127.0.0.1:10242".parse().unwrap() },
+        Admin {
+            listen: "127.0.0.1:10242".parse().unwrap(),
+            control_socket: Some(crate::config::DEFAULT_CONTROL_SOCKET.into()),
+        },
     )
 }
 
@@ -137,6 +140,7 @@ fn flags_replace_the_file() {
         listen: vec!["0.0.0.0:7443".to_owned()],
         zone: Some("b".to_owned()),
         admin_listen: Some("127.0.0.1:0".to_owned()),
+        control_socket: Some("/run/x.sock".to_owned()),
         insecure_skip_verify: true,
         log_level: Some(LogLevel::Trace),
         log_format: Some(LogFormat::Json),
@@ -151,6 +155,7 @@ fn flags_replace_the_file() {
     );
     assert_eq!(config.zone.as_deref(), Some("b"));
     assert_eq!(config.admin.listen.port(), 0);
+    assert_eq!(config.admin.control_socket, Some("/run/x.sock".into()));
     assert_eq!(config.threads.get(), 4);
     assert_eq!(config.log, Log { format: LogFormat::Json, level: LogLevel::Trace });
     let tls = config.health_check.tls.unwrap();
@@ -174,4 +179,23 @@ fn backends_that_only_look_like_this_proxy_are_fine() {
         };
         flags(&overrides).expect(backend);
     }
+}
+
+#[test]
+fn the_control_socket_is_a_path_or_none() {
+    let folder = certificates();
+    let sample = |value: &str| {
+        let text = SAMPLE.replace("10242\" }", &format!("10242\", controlSocket: {value} }}"));
+        parse_in(folder.path(), &text, &Overrides::default())
+    };
+    let socket = |value| sample(value).unwrap().admin.control_socket;
+    let default = Some(crate::config::DEFAULT_CONTROL_SOCKET.into());
+    assert_eq!((socket("\"\""), socket("")), (None, default));
+    assert_eq!(socket("/run/x.sock"), Some("/run/x.sock".into()));
+    assert_eq!(socket("x.sock"), Some(folder.path().join("x.sock")), "from the file's folder");
+    let longest = "/".to_owned() + &"x".repeat(95);
+    assert_eq!(socket(&longest), Some(longest.clone().into()));
+    sample(&(longest + "x")).unwrap_err();
+    sample("/run/").unwrap_err();
+    sample("..").unwrap_err();
 }

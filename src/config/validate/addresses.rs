@@ -2,14 +2,18 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
 use super::{Check, quoted};
 use crate::config::shape::{self, List};
-use crate::config::{Admin, BackendSpec, Listen};
+use crate::config::{Admin, BackendSpec, DEFAULT_CONTROL_SOCKET, Listen};
 use crate::model::{BackendAddress, BackendName, Host, MAX_BACKENDS};
 
 const LISTEN_PORT: u16 = 6443;
 const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10_242);
+
+/// The kernel takes 107 bytes; a socket in the making has a process id at the end of its name.
+const LONGEST_SOCKET_PATH: usize = 96;
 
 /// A value, and the path it was given at.
 type At<T> = (String, T);
@@ -44,7 +48,30 @@ impl Check<'_, '_> {
 
     pub(super) fn admin(&mut self, raw: shape::Admin) -> Admin {
         let listen = raw.listen.and_then(|text| self.socket_address("admin.listen", &text));
-        Admin { listen: listen.unwrap_or(ADMIN) }
+        let control_socket = self.control_socket(raw.control_socket);
+        Admin { listen: listen.unwrap_or(ADMIN), control_socket }
+    }
+
+    /// `None`: none is wanted.
+    fn control_socket(&mut self, raw: Option<String>) -> Option<PathBuf> {
+        let Some(raw) = raw else { return Some(PathBuf::from(DEFAULT_CONTROL_SOCKET)) };
+        if raw.is_empty() {
+            return None;
+        }
+        let at = "admin.controlSocket";
+        let path = if self.around.overrides.flag(at).is_some() {
+            std::path::absolute(&raw).unwrap_or_else(|_| PathBuf::from(&raw))
+        } else {
+            self.around.base.join(&raw)
+        };
+        if raw.ends_with('/') || path.file_name().is_none() || raw.contains('\0') {
+            let hint = format!("write the path of a file, such as {DEFAULT_CONTROL_SOCKET}");
+            self.hinted(at, format!("{} cannot be a socket", quoted(&raw)), hint);
+        } else if path.as_os_str().len() > LONGEST_SOCKET_PATH {
+            let message = format!("{} is longer than {LONGEST_SOCKET_PATH} bytes", quoted(&raw));
+            self.hinted(at, message, "the kernel takes no longer ones: put it into another folder");
+        }
+        Some(path)
     }
 
     /// `optional`: others can be found without any of these.

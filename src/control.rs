@@ -1,0 +1,20 @@
+//! The control socket: what an operator asks of the running proxy, and how it hands its listeners to
+//! the process that takes over.
+
+mod client;
+mod commands;
+mod handover;
+mod line;
+mod passing;
+mod protocol;
+mod server;
+mod socket;
+mod sockets;
+mod takeover;
+
+pub use client::{AskError, ask};
+pub use protocol::{Answer, Code, Refusal, Reply, Request, VERSION};
+pub use server::{Parts, Reload, serve};
+pub use socket::{ClaimError, claim, make_folder};
+pub use sockets::{Role, Sockets};
+pub use takeover::{PROBE_WITHIN, Predecessor, Takeover, TakeoverError, take_over};

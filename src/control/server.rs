@@ -1,0 +1,206 @@
+//! Hears requests on the control socket: who may ask, how many at a time, and for how long.
+
+use std::io;
+use std::os::unix::net::UnixListener as StdListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+use super::handover::{UnderWay, hand_over};
+use super::line::Lines;
+use super::protocol::{Answer, Code, Refusal, Reply, Request};
+use super::{Sockets, commands};
+use crate::admin::View;
+use crate::events::Rules;
+use crate::metrics::Metrics;
+use crate::model::Writer;
+
+/// Clients heard at a time; more wait.
+const MOST_CLIENTS: usize = 16;
+
+/// A request is a name and some words.
+pub(super) const LONGEST_REQUEST: usize = 16 * 1024;
+
+/// How long a client may take to ask, and how long to take the answer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the control socket acts on.
+#[derive(Debug)]
+pub struct Parts {
+    /// Publishes who is drained.
+    pub writer: Rc<Writer>,
+    /// What the status document is made of.
+    pub view: View,
+    /// In which time the connections of a drained backend leave.
+    pub rules: watch::Receiver<Rules>,
+    /// Where requests to reload go.
+    pub reloads: mpsc::Sender<Reload>,
+    /// What is passed on in a handover.
+    pub sockets: Sockets,
+    /// Which of several processes that take over from each other this is.
+    pub generation: Option<u32>,
+    /// Counts handovers.
+    pub metrics: Metrics,
+}
+
+/// What all clients share.
+struct Shared {
+    parts: Parts,
+    handovers: UnderWay,
+}
+
+/// A request to read the configuration again: answered with what has changed, or why nothing has.
+pub type Reload = oneshot::Sender<Result<String, String>>;
+
+/// Serves until the drain begins: what comes after it asks the next process. Of a process that takes
+/// over, from when it serves.
+///
+/// # Errors
+/// The socket cannot be registered with the runtime.
+pub async fn serve(listener: StdListener, parts: Parts) -> io::Result<()> {
+    let listener = UnixListener::from_std(listener)?;
+    let mut phases = parts.view.drain.phases();
+    phases.serving().await;
+    let shared = Rc::new(Shared { parts, handovers: UnderWay::default() });
+    let seats = Arc::new(Semaphore::new(MOST_CLIENTS));
+    let mut clients = JoinSet::new();
+    loop {
+        let seat = tokio::select! {
+            biased;
+            () = phases.draining() => break,
+            seat = seats.clone().acquire_owned() => seat,
+        };
+        let Ok(seat) = seat else { break };
+        let stream = tokio::select! {
+            biased;
+            () = phases.draining() => break,
+            Some(_) = clients.join_next() => continue,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    warn!(%error, "cannot accept on the control socket");
+                    sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+        };
+        let shared = shared.clone();
+        clients.spawn_local(async move {
+            let _seat = seat;
+            if let Err(error) = Client::new(stream, shared).hear().await {
+                debug!(%error, "a client of the control socket went away");
+            }
+        });
+    }
+    // The socket is closed when its duplicates are.
+    drop(listener);
+    shared.parts.sockets.clear();
+    // Who waits for an answer gets it: above all, the process that has taken over.
+    let _ = timeout(PATIENCE, async { while clients.join_next().await.is_some() {} }).await;
+    Ok(())
+}
+
+/// One client.
+struct Client {
+    stream: UnixStream,
+    lines: Lines,
+    shared: Rc<Shared>,
+}
+
+impl Client {
+    fn new(stream: UnixStream, shared: Rc<Shared>) -> Self {
+        Self { stream, lines: Lines::default(), shared }
+    }
+
+    /// Answers its requests until it goes away or stays silent.
+    async fn hear(mut self) -> io::Result<()> {
+        if let Err(refusal) = may_ask(&self.stream) {
+            return self.answer(Answer::Refused(refusal)).await;
+        }
+        while let Some(line) = self.line().await? {
+            let answer = match Request::decode(&line) {
+                Ok(Request::Handover { generation }) => {
+                    let Shared { parts, handovers } = &*self.shared;
+                    let (stream, lines) = (&mut self.stream, &mut self.lines);
+                    return hand_over(parts, handovers, stream, lines, generation).await;
+                }
+                Ok(request) => act(&self.shared.parts, request).await,
+                Err(refusal) => {
+                    // What follows may be the rest of what was not understood.
+                    return self.answer(Answer::Refused(refusal)).await;
+                }
+            };
+            self.answer(answer).await?;
+        }
+        Ok(())
+    }
+
+    async fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let line = self.lines.next(&mut self.stream, LONGEST_REQUEST);
+        let line = timeout(PATIENCE, line).await?;
+        if let Err(error) = &line
+            && error.kind() == io::ErrorKind::InvalidData
+        {
+            let refusal = Refusal::new(Code::Malformed, format!("this is no request: {error}"));
+            self.answer(Answer::Refused(refusal)).await?;
+        }
+        line
+    }
+
+    async fn answer(&mut self, answer: Answer) -> io::Result<()> {
+        let line = Reply::new(answer).encode();
+        timeout(PATIENCE, self.stream.write_all(&line)).await?
+    }
+}
+
+/// Root and whoever runs the proxy; the mode of the socket says so too, but a folder can be copied
+/// or mounted elsewhere.
+fn may_ask(stream: &UnixStream) -> Result<(), Refusal> {
+    let own = rustix::process::geteuid().as_raw();
+    let uid = stream.peer_cred().map(|peer| peer.uid()).ok();
+    if uid.is_some_and(|uid| uid == 0 || uid == own) {
+        return Ok(());
+    }
+    let who = uid.map_or("an unknown user".to_owned(), |uid| format!("user {uid}"));
+    warn!(%who, "refused on the control socket");
+    let message = format!("{who} may not command this proxy, which runs as user {own}");
+    Err(Refusal::new(Code::Forbidden, message).hint("run the command as root"))
+}
+
+async fn act(parts: &Parts, request: Request) -> Answer {
+    match request {
+        Request::Status {} => Answer::Status(Box::new(parts.view.status())),
+        Request::Drain { backend, force } => {
+            let within = parts.rules.borrow().drain_timeout;
+            commands::drain(&parts.writer, &parts.view.events, &backend, force, within)
+        }
+        Request::Undrain { backend } => {
+            commands::undrain(&parts.writer, &parts.view.events, &backend)
+        }
+        Request::Reload {} => reload(parts).await,
+        Request::Handover { .. } | Request::Ready {} => Answer::Refused(Refusal::new(
+            Code::Malformed,
+            "there is no handover under way on this connection",
+        )),
+    }
+}
+
+async fn reload(parts: &Parts) -> Answer {
+    let (answer, answered) = oneshot::channel();
+    let busy = || Err("the proxy is busy with other requests, or ends".to_owned());
+    let outcome = match parts.reloads.try_send(answer) {
+        Ok(()) => answered.await.unwrap_or_else(|_| busy()),
+        Err(_) => busy(),
+    };
+    match outcome {
+        Ok(outcome) => Answer::Reloaded { outcome },
+        Err(why) => Answer::Refused(Refusal::new(Code::NotReloaded, why)),
+    }
+}

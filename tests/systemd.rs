@@ -1,0 +1,192 @@
+//! What systemd passes and hears: readiness, the main process, signs of life, sockets; with a socket
+//! of the test in systemd's place.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::{Cluster, Echo, Site, backend_lines};
+use rustix::io::{FdFlags, fcntl_setfd};
+
+const LONG: Duration = Duration::from_secs(20);
+const SIGTERM: i32 = 15;
+
+/// Stands in for systemd.
+struct Manager {
+    socket: UnixDatagram,
+    folder: tempfile::TempDir,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+        socket.set_read_timeout(Some(LONG)).unwrap();
+        Self { socket, folder }
+    }
+
+    fn environment(&self, command: &mut Command) {
+        command.env("NOTIFY_SOCKET", self.folder.path().join("notify"));
+    }
+
+    fn hear(&self) -> String {
+        let mut bytes = [0; 1000];
+        let count = self.socket.recv(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..count]).into_owned()
+    }
+
+    /// The next message that is no sign of life.
+    fn news(&self) -> String {
+        loop {
+            let message = self.hear();
+            if message != "WATCHDOG=1\n" {
+                return message;
+            }
+        }
+    }
+}
+
+fn site() -> (Vec<Echo>, Site) {
+    let backends = vec![Echo::start(b'1')];
+    let lines = backend_lines(&[backends[0].address])
+        + "healthCheck: { type: tcp }\nconnections: { drainTimeout: 1s }\n";
+    (backends, Site::new(&lines))
+}
+
+#[test]
+fn systemd_hears_of_readiness_life_and_the_end() {
+    let (_backends, site) = site();
+    let manager = Manager::new();
+    let mut node = site.start_with(&[], |command| {
+        manager.environment(command);
+        command.env("WATCHDOG_USEC", "300000");
+    });
+    assert_eq!(manager.hear(), "READY=1\nSTATUS=serving\n");
+    TcpStream::connect(site.listen).unwrap();
+    let start = Instant::now();
+    for _ in 0..10 {
+        assert_eq!(manager.hear(), "WATCHDOG=1\n");
+    }
+    let time = start.elapsed();
+    assert!(time > Duration::from_millis(700) && time < Duration::from_secs(3), "{time:?}");
+    node.signal(SIGTERM);
+    assert_eq!(manager.news(), "STOPPING=1\nSTATUS=draining\n");
+    assert_eq!(node.wait_end(LONG).code(), Some(0));
+}
+
+#[test]
+fn signs_of_life_are_for_the_process_that_is_meant() {
+    let (_backends, site) = site();
+    let manager = Manager::new();
+    let mut node = site.start_with(&[], |command| {
+        manager.environment(command);
+        command.env("WATCHDOG_USEC", "100000").env("WATCHDOG_PID", "1");
+    });
+    assert_eq!(manager.hear(), "READY=1\nSTATUS=serving\n");
+    manager.socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    manager.socket.recv(&mut [0; 10]).unwrap_err();
+    manager.socket.set_read_timeout(Some(LONG)).unwrap();
+    node.signal(SIGTERM);
+    assert_eq!(manager.hear(), "STOPPING=1\nSTATUS=draining\n");
+    node.wait_end(LONG);
+}
+
+#[test]
+fn who_takes_over_is_the_main_process_and_nobody_stops() {
+    let (_backends, site) = site();
+    let manager = Manager::new();
+    let watched = |command: &mut Command| {
+        manager.environment(command);
+        command.env("WATCHDOG_USEC", "300000");
+    };
+    let mut old = site.start_with(&[], watched);
+    assert_eq!(manager.news(), "READY=1\nSTATUS=serving\n");
+    let pid = old.pid().to_string();
+    let mut new = site.start_with(&["--take-over"], |command| {
+        watched(command);
+        // As a child of the old one has it.
+        command.env("WATCHDOG_PID", pid);
+    });
+    assert_eq!(manager.news(), format!("MAINPID={}\nREADY=1\nSTATUS=serving\n", new.pid()));
+    assert_eq!(old.wait_end(LONG).code(), Some(0));
+    for _ in 0..5 {
+        assert_eq!(manager.hear(), "WATCHDOG=1\n", "and no word of stopping");
+    }
+    new.signal(SIGTERM);
+    assert_eq!(manager.news(), "STOPPING=1\nSTATUS=draining\n");
+    new.wait_end(LONG);
+}
+
+/// A command line of bash that starts what follows it with these sockets as systemd passes them.
+fn activate(command: &mut Command, sockets: &[(&str, &OwnedFd)]) {
+    let program = command.get_program().to_owned();
+    let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+    let pass = |(number, (_, socket)): (usize, &(&str, &OwnedFd))| {
+        fcntl_setfd(socket, FdFlags::empty()).unwrap();
+        format!("exec {}<&{}\n", 3 + number, socket.as_raw_fd())
+    };
+    let passed: Vec<_> = sockets.iter().enumerate().map(pass).collect();
+    let names: Vec<_> = sockets.iter().map(|(name, _)| *name).collect();
+    let script = format!(
+        "{}export LISTEN_PID=$$ LISTEN_FDS={} LISTEN_FDNAMES={}\nexec \"$@\"\n",
+        passed.concat(),
+        sockets.len(),
+        names.join(":")
+    );
+    *command = Command::new("bash");
+    command.args(["-c", &script, "bash"]).arg(program).args(arguments);
+}
+
+#[test]
+fn sockets_of_systemd_are_used_in_place_of_the_configured_ones() {
+    let cluster = Cluster::new(1);
+    let site = Site::new(&cluster.lines(""));
+    let any = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let (clients, more, admin) = (any(), any(), any());
+    let addresses = [clients.local_addr().unwrap(), more.local_addr().unwrap()];
+    let admin_address = admin.local_addr().unwrap();
+    let path = cluster.folder.path().join("activated.sock");
+    let control = UnixListener::bind(&path).unwrap();
+    // A client that comes before the service does waits for it.
+    let early = TcpStream::connect(addresses[0]).unwrap();
+    let sockets: [OwnedFd; 4] = [clients.into(), admin.into(), control.into(), more.into()];
+    let named: Vec<_> = ["clients", "admin", "control", "more"].into_iter().zip(&sockets).collect();
+    let node = site.start_with(&[], |command| activate(command, &named));
+    drop(sockets);
+    node.wait_log("serving", LONG);
+    let dialer = |address| apiproxy::demo::Dialer::new(address, &cluster.authority, None).unwrap();
+    let (code, body) = common::http_get(admin_address, "/status");
+    assert_eq!(code, 200);
+    let status: apiproxy::admin::Status = serde_json::from_str(&body).unwrap();
+    assert_eq!(status.listen, addresses);
+    assert_eq!(status.pid, node.pid());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for address in addresses {
+        let answered = runtime.block_on(async {
+            let mut connection = dialer(address).dial(apiproxy::demo::Protocol::Http1).await?;
+            connection.get("/whoami").await
+        });
+        assert_eq!(answered.unwrap().status().as_u16(), 200);
+    }
+    TcpStream::connect(site.listen).unwrap_err();
+    assert!(early.peer_addr().is_ok());
+    let outcome = common::outcome(
+        common::command(&["drain", "cp1", "--force", "--control-socket"]).arg(&path),
+    );
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+}
+
+#[test]
+fn sockets_of_the_wrong_kind_are_refused() {
+    let (_backends, site) = site();
+    let datagrams: OwnedFd = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().into();
+    let mut node = site.start_with(&[], |command| activate(command, &[("clients", &datagrams)]));
+    assert_eq!(node.wait_end(LONG).code(), Some(1));
+    assert!(node.log().contains("socket 0 of socket activation"), "{}", node.log());
+    TcpStream::connect(site.listen).unwrap_err();
+}
