@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-pub use tcp_info::{Unacknowledged, unacknowledged};
+pub use tcp_info::{Unacknowledged, is_delivering, unacknowledged};
 
 /// Connections that wait for accept: more than a node's kubelet and pods open at once. The kernel
 /// caps it at `net.core.somaxconn`.

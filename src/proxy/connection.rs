@@ -44,7 +44,8 @@ fn finish(worker: &Worker, record: &Record, ended: Ended) {
         Ended::Died(Leg::Server, End::TimedOut) => CloseReason::BackendTimeout,
     };
     backend.counters.close(reason);
-    if ended != Ended::Finished && !reason.is_gentle() {
+    let orderly = matches!(reason, CloseReason::Finished | CloseReason::HalfClosed);
+    if !orderly && !reason.is_gentle() {
         net::reset_on_close(&record.client);
         net::reset_on_close(&record.server);
     }
