@@ -1,6 +1,7 @@
 //! Whole connections through a data thread whose clock is paused: real sockets, virtual hours.
 
 mod connecting;
+mod ending;
 
 use std::num::NonZeroUsize;
 use std::rc::Rc;
