@@ -134,7 +134,7 @@ fn keep_alive(socket: &SockRef<'_>, idle: Duration) -> io::Result<()> {
 }
 
 /// Makes the coming close of this socket an RST instead of a FIN.
-pub fn reset_on_close(stream: &TcpStream) {
+pub fn reset_on_close(stream: &impl AsFd) {
     // The only failure is a socket that is dead already, and then there is nobody to tell.
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }

@@ -1,5 +1,6 @@
 //! The life of one client connection: connect, relay, close, count.
 
+use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use tokio::net::TcpStream;
@@ -12,17 +13,40 @@ use super::worker::Worker;
 use crate::model::{CloseReason, Doubt, Hint};
 use crate::net;
 
+/// A client that no backend carries yet. Whatever becomes of it, also when its thread ends, it is told
+/// RST: a FIN would look like a server that hung up.
+pub(super) struct Unserved<S: AsFd>(Option<S>);
+
+impl<S: AsFd> Unserved<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self(Some(stream))
+    }
+
+    /// It is carried from now on. `None` only when this was asked before.
+    pub(super) fn served(mut self) -> Option<S> {
+        self.0.take()
+    }
+}
+
+impl<S: AsFd> Drop for Unserved<S> {
+    fn drop(&mut self) {
+        if let Some(stream) = &self.0 {
+            net::reset_on_close(stream);
+        }
+    }
+}
+
 /// Serves a client until it is done.
-pub(super) async fn serve(worker: &Rc<Worker>, client: TcpStream) {
+pub(super) async fn serve(worker: &Rc<Worker>, client: Unserved<TcpStream>) {
     let Connected { stream: server, active } = match connect::connect(worker).await {
         Ok(connected) => connected,
         Err(error) => {
             worker.shared.metrics.unserved.increment(1);
             debug!(%error, "no backend for a client");
-            net::reset_on_close(&client);
             return;
         }
     };
+    let Some(client) = client.served() else { return };
     // A leg that is dead already says so at its first read. The client's has the listener's options.
     let _ = net::tune_connected(&server, worker.shared.live.load().connections.keepalive);
     let record = Rc::new(Record::new(client, server, active));

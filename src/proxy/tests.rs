@@ -125,10 +125,10 @@ impl Bench {
 
 /// Runs a test on a local runtime with a paused clock. It moves on only when nothing else can
 /// happen, which the sockets of this process know at once.
-fn paused<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
+fn paused<F: Future>(test: impl FnOnce() -> F) -> F::Output {
     let mut builder = Builder::new_current_thread();
     let runtime = builder.enable_all().start_paused(true).build_local(LocalOptions::default());
-    runtime.unwrap().block_on(test());
+    runtime.unwrap().block_on(test())
 }
 
 async fn exchange(from: &mut TcpStream, to: &mut TcpStream, text: &[u8]) {

@@ -184,3 +184,21 @@ fn a_pause_of_the_process_costs_no_client_and_no_backend_its_name() {
         }
     });
 }
+
+#[test]
+fn a_client_that_is_not_connected_yet_when_its_thread_ends_is_told_rst() {
+    // The runtime ends with this block, and the connections of the thread with it.
+    let client = paused(|| async {
+        let mut bench = Bench::new().await;
+        let (address, _sockets) = blackhole();
+        let backend = bench.lure(address, 1000);
+        let client = TcpStream::connect(bench.proxy).await.unwrap();
+        while backend.counters.active() == 0 {
+            tokio::task::yield_now().await;
+        }
+        client.into_std().unwrap()
+    });
+    client.set_nonblocking(false).unwrap();
+    let end = std::io::Read::read(&mut &client, &mut [0]);
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
