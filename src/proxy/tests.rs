@@ -82,7 +82,7 @@ impl Bench {
             }),
             snapshot: reader,
             hints,
-            pipes: PipeMemory::default(),
+            pipes: PipeMemory::new(1),
             metrics: metrics.data_path(),
         });
         let listener = net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
