@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-pub use tcp_info::{Unacknowledged, unacknowledged};
+pub use tcp_info::{Unacknowledged, is_delivering, unacknowledged};
 
 /// Connections that wait for accept: more than a node's kubelet and pods open at once. The kernel
 /// caps it at `net.core.somaxconn`.
@@ -134,7 +134,7 @@ fn keep_alive(socket: &SockRef<'_>, idle: Duration) -> io::Result<()> {
 }
 
 /// Makes the coming close of this socket an RST instead of a FIN.
-pub fn reset_on_close(stream: &TcpStream) {
+pub fn reset_on_close(stream: &impl AsFd) {
     // The only failure is a socket that is dead already, and then there is nobody to tell.
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }

@@ -58,7 +58,7 @@ pub fn start(parts: Parts) -> Result<Vec<WorkerHandle>, WorkerError> {
         live: parts.live,
         snapshot: parts.snapshot,
         hints: parts.hints,
-        pipes: PipeMemory::default(),
+        pipes: PipeMemory::new(parts.threads),
         metrics: parts.metrics,
     });
     let mailboxes: Vec<Mailbox> = (0..parts.threads).map(|_| Mailbox::default()).collect();

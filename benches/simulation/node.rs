@@ -232,7 +232,8 @@ impl<'a> Node<'a> {
         while let Some(server) = pick(&self.snapshot, now, tried, aside, &mut self.turn) {
             tried = tried.with(server);
             let Entry { backend, condition, .. } = &self.snapshot.entries[server];
-            self.backoff.tried(backend, now);
+            // How it ends is known at once here.
+            self.backoff.tried(backend, Duration::ZERO, now);
             if self.accepts(server, now) {
                 self.backoff.connected(backend);
                 let state = condition.state;

@@ -23,7 +23,7 @@ const JITTER: f64 = 0.2;
 /// not tried first; nobody is turned away because of it.
 ///
 /// When the time of one is over, one client tries it, and the others go on as before until that
-/// attempt has ended. A good probe does not end the time: probes may get through where clients do
+/// attempt has ended, or for as long as silence takes to be noticed. A good probe does not end the time: probes may get through where clients do
 /// not.
 #[derive(Debug, Default)]
 pub struct Backoff {
@@ -61,12 +61,14 @@ impl Backoff {
         held.fold(IndexSet::EMPTY, |set, (index, _)| set.with(index))
     }
 
-    /// A client tries this backend. If its time is over, others wait for what comes of it.
-    pub fn tried(&mut self, backend: &Arc<Backend>, now: Instant) {
+    /// A client tries this backend. If its time is over, others wait for what comes of it. Silence is
+    /// noticed after `hedge_after`, when another backend has answered besides: that takes no longer
+    /// than the first time.
+    pub fn tried(&mut self, backend: &Arc<Backend>, hedge_after: Duration, now: Instant) {
         if let Some(aside) = self.find(backend)
             && aside.until <= now
         {
-            aside.until = now + aside.time;
+            aside.until = now + aside.time.max(hedge_after + FIRST);
         }
     }
 
@@ -135,7 +137,7 @@ mod tests {
         assert_eq!(indices(backoff.aside(&snapshot, start + ms(50))), [1]);
         let again = start + ms(51);
         assert!(backoff.aside(&snapshot, again).is_empty());
-        backoff.tried(backend, again);
+        backoff.tried(backend, ms(200), again);
         assert_eq!(indices(backoff.aside(&snapshot, again)), [1], "somebody is trying it");
         backoff.failed(backend, again, again, 0.5);
         assert_eq!(indices(backoff.aside(&snapshot, again + ms(99))), [1]);
@@ -143,6 +145,25 @@ mod tests {
         backoff.connected(backend);
         backoff.failed(backend, again + ms(1), again + ms(1), 0.5);
         assert!(backoff.aside(&snapshot, again + ms(51)).is_empty(), "from the beginning");
+    }
+
+    #[test]
+    fn one_client_at_a_time_tries_a_silent_backend() {
+        let start = Instant::now();
+        let snapshot = snapshot(Policy::LeastConnections, &[State::Ready; 2], start);
+        let backend = &snapshot.entries[0].backend;
+        let mut backoff = Backoff::default();
+        backoff.failed(backend, start, start, 0.5);
+        let again = start + ms(50);
+        backoff.tried(backend, ms(200), again);
+        let noticed = again + ms(210);
+        assert_eq!(indices(backoff.aside(&snapshot, noticed)), [0]);
+        backoff.failed(backend, again, noticed, 0.5);
+        assert_eq!(indices(backoff.aside(&snapshot, noticed + ms(99))), [0]);
+        assert!(backoff.aside(&snapshot, noticed + ms(100)).is_empty());
+        // Nobody heard how this attempt ended: its client left.
+        backoff.tried(backend, ms(200), noticed + ms(100));
+        assert!(backoff.aside(&snapshot, noticed + ms(350)).is_empty());
     }
 
     #[test]

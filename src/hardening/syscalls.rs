@@ -155,9 +155,9 @@ const OLDER: &[c_long] = &[libc::SYS_accept, 38];
 /// Local sockets, IP, and what getaddrinfo asks about this host's addresses.
 const FAMILIES: [i32; 4] = [libc::AF_INET, libc::AF_INET6, libc::AF_UNIX, libc::AF_NETLINK];
 
-/// What is asked of sockets and terminals: `FIONBIO`, `FIONREAD`, `FIOCLEX`, `TCGETS`, `TIOCGWINSZ`
-/// (asm-generic/ioctls.h; the type of the constants in libc differs between C libraries).
-const IOCTLS: [u64; 5] = [0x5421, 0x541b, 0x5451, 0x5401, 0x5413];
+/// What is asked of sockets and terminals: `FIONBIO`, `FIONREAD`, `SIOCOUTQ`, `FIOCLEX`, `TCGETS`,
+/// `TIOCGWINSZ` (asm-generic/ioctls.h; the type of the constants in libc differs between C libraries).
+const IOCTLS: [u64; 6] = [0x5421, 0x541b, 0x5411, 0x5451, 0x5401, 0x5413];
 
 /// Names of threads and of mappings, and what the kernel told the program at its start
 /// (`PR_GET_AUXV`, linux/prctl.h).

@@ -100,7 +100,7 @@ labels! {
         ClientTimeout = "clientTimeout",
         /// The backend stopped acknowledging (`userTimeout` or keepalive).
         BackendTimeout = "backendTimeout",
-        /// One end was closed, the other stayed silent for a minute.
+        /// One end said FIN, the other stayed silent for a minute: both have been told FIN.
         HalfClosed = "halfClosed",
         /// We reset it, because the backend is dead.
         BackendDead = "backendDead",

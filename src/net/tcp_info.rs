@@ -1,5 +1,5 @@
-//! What the kernel knows about unacknowledged data of a connection (`TCP_INFO`).
-#![expect(unsafe_code, reason = "no safe wrapper of getsockopt(TCP_INFO) is to be had")]
+//! What the kernel knows about data of a connection that has not arrived (`TCP_INFO`, `SIOCOUTQ`).
+#![expect(unsafe_code, reason = "no safe wrapper of getsockopt(TCP_INFO) or SIOCOUTQ is to be had")]
 
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::AsRawFd;
@@ -44,4 +44,14 @@ pub fn unacknowledged(stream: &TcpStream) -> Option<Unacknowledged> {
         retransmits: info.tcpi_retransmits,
         last_ack: Duration::from_millis(u64::from(info.tcpi_last_ack_recv)),
     })
+}
+
+/// Does the kernel hold bytes, or a FIN, that the peer has not acknowledged, sent or not (`SIOCOUTQ`,
+/// tcp(7))? True while the peer keeps its window closed.
+pub fn is_delivering(stream: &TcpStream) -> bool {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the call writes an int, which `bytes` is and which outlives it; the descriptor is open
+    // for as long as `stream` is borrowed.
+    let result = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    result == 0 && bytes > 0
 }

@@ -112,19 +112,21 @@ async fn race(
             return Err(ConnectError::AllFailed(race.tried.len()));
         }
         tokio::select! {
+            // After a pause of this process all of them may be due: what is there counts.
             biased;
-            () = sleep_until(deadline) => {
-                race.time_out();
-                return Err(ConnectError::Timeout(policy.timeout));
-            }
             Some((candidate, result)) = race.attempts.next() => {
-                race.under_way.retain(|(other, _)| !Arc::ptr_eq(other, candidate.active.backend()));
-                if let Some(connected) = candidate.settle(worker, started, result) {
+                if let Some(connected) = race.settle(candidate, result) {
                     return Ok(connected);
                 }
                 // Without another one the loop ends above, or the attempts under way go on.
                 let _ = race.launch(Attempt::Retry);
                 hedge_at = Some(Instant::now() + policy.hedge_after);
+            }
+            () = sleep_until(deadline) => {
+                return race.last_look().await.ok_or_else(|| {
+                    race.time_out();
+                    ConnectError::Timeout(policy.timeout)
+                });
             }
             () = sleep_until(hedge_at.unwrap_or(deadline)), if hedge_at.is_some() => {
                 let now = Instant::now();
@@ -168,10 +170,10 @@ impl Drop for Race<'_> {
     /// Attempts that nobody waits for any more: another one was faster. One
     /// that was slow enough to be overtaken is doubtful.
     fn drop(&mut self) {
-        let overdue = self.policy.hedge_after;
+        let (overdue, late) = (self.policy.hedge_after, self.is_late());
         for (backend, began) in self.under_way.drain(..) {
             backend.counters.connect(ConnectOutcome::Abandoned);
-            if began.elapsed() >= overdue {
+            if began.elapsed() >= overdue && !late {
                 self.worker.fails_to_connect(backend, began);
             }
         }
@@ -217,11 +219,37 @@ impl Race<'_> {
         }
     }
 
+    /// An attempt has ended.
+    fn settle(&mut self, candidate: Candidate, result: io::Result<TcpStream>) -> Option<Connected> {
+        self.under_way.retain(|(other, _)| !Arc::ptr_eq(other, candidate.active.backend()));
+        candidate.settle(self.worker, self.started, result)
+    }
+
+    /// What has come by the deadline, seen or not: one turn of the loop asks the kernel for all of it.
+    async fn last_look(&mut self) -> Option<Connected> {
+        yield_now().await;
+        while let Some(Some((candidate, result))) = self.attempts.next().now_or_never() {
+            if let Some(connected) = self.settle(candidate, result) {
+                return Some(connected);
+            }
+        }
+        None
+    }
+
+    /// Has this process slept through the deadline (stopped, or its machine paused)? Then time that
+    /// has passed says nothing about a backend.
+    fn is_late(&self) -> bool {
+        self.started.elapsed() >= self.policy.timeout + self.policy.timeout / 2
+    }
+
     /// All attempts that are still under way have failed by the clock.
     fn time_out(&mut self) {
+        let late = self.is_late();
         for (backend, began) in self.under_way.drain(..) {
             backend.counters.connect(ConnectOutcome::Timeout);
-            self.worker.fails_to_connect(backend, began);
+            if !late {
+                self.worker.fails_to_connect(backend, began);
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The life of one client connection: connect, relay, close, count.
 
+use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use tokio::net::TcpStream;
@@ -12,13 +13,36 @@ use super::worker::Worker;
 use crate::model::{CloseReason, Doubt, Hint};
 use crate::net;
 
-/// Joins the client to the backend that takes it, or resets it when none does.
+/// A client that no backend carries yet. Whatever becomes of it, also when its thread ends, it is told
+/// RST: a FIN would look like a server that hung up.
+pub(super) struct Unserved<S: AsFd>(Option<S>);
+
+impl<S: AsFd> Unserved<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self(Some(stream))
+    }
+
+    /// It is carried from now on. `None` only when this was asked before.
+    pub(super) fn served(mut self) -> Option<S> {
+        self.0.take()
+    }
+}
+
+impl<S: AsFd> Drop for Unserved<S> {
+    fn drop(&mut self) {
+        if let Some(stream) = &self.0 {
+            net::reset_on_close(stream);
+        }
+    }
+}
+
+/// Joins the client to the backend that takes it, or lets it be reset when none does.
 ///
 /// Not asynchronous, like most of what is here: what a future has been given it keeps room for, and
 /// an idle connection would carry that for life.
 pub(super) fn open(
     worker: &Worker,
-    client: TcpStream,
+    client: Unserved<TcpStream>,
     connected: Result<Connected, ConnectError>,
 ) -> Option<Rc<Record>> {
     match connected {
@@ -26,12 +50,12 @@ pub(super) fn open(
             // A leg that is dead already says so at its first read. The client's has the listener's
             // options.
             let _ = net::tune_connected(&server, worker.shared.live.load().connections.keepalive);
+            let client = client.served()?;
             Some(Rc::new(Record::new(client, server, active)))
         }
         Err(error) => {
             worker.shared.metrics.unserved.increment(1);
             debug!(%error, "no backend for a client");
-            net::reset_on_close(&client);
             None
         }
     }
@@ -57,7 +81,8 @@ fn finish(worker: &Worker, record: &Record, ended: Ended) {
         Ended::Died(Leg::Server, End::TimedOut) => CloseReason::BackendTimeout,
     };
     backend.counters.close(reason);
-    if ended != Ended::Finished && !reason.is_gentle() {
+    let orderly = matches!(reason, CloseReason::Finished | CloseReason::HalfClosed);
+    if !orderly && !reason.is_gentle() {
         net::reset_on_close(&record.client);
         net::reset_on_close(&record.server);
     }

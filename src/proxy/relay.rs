@@ -90,7 +90,7 @@ impl Relay<'_> {
             if !client_read && !client_seen && client_error.as_mut().poll(cx).is_ready() {
                 client_seen = true;
                 if let Some(error) = net::pending_error(&record.client) {
-                    return Poll::Ready(Some(Ended::Died(Leg::Client, End::of(&error))));
+                    return Poll::Ready(Some(Ended::by(Leg::Client, &error)));
                 }
             }
             if !server_read && !server_seen && server_error.as_mut().poll(cx).is_ready() {
@@ -152,13 +152,15 @@ impl Relay<'_> {
 
     /// A leg takes no more bytes. What it said before is still passed on, if there can be any.
     fn lose(&mut self, leg: Leg, error: &io::Error) -> Option<Ended> {
+        let ended = Ended::by(leg, error);
+        let Ended::Died(_, end) = ended else { return Some(ended) };
         let (towards, from) = match leg {
             Leg::Server => (&mut self.up, &self.down),
             Leg::Client => (&mut self.down, &self.up),
         };
         towards.close();
-        self.lost = Some((leg, End::of(error)));
-        from.closed().then_some(Ended::Died(leg, End::of(error)))
+        self.lost = Some((leg, end));
+        from.closed().then_some(ended)
     }
 
     fn half(&mut self, direction: Direction) -> &mut Half<Pipe> {

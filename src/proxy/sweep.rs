@@ -24,7 +24,7 @@ pub(super) use sentence::Evidence;
 /// one probe.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long a half-closed connection may carry nothing.
+/// How long a half-closed connection may carry nothing, once all it carried has arrived.
 const HALF_CLOSED_PATIENCE: Duration = Duration::from_mins(1);
 
 /// How often half-closed connections are looked at, while there are any.
@@ -108,8 +108,14 @@ fn look_at_waiting(worker: &Worker, record: &Record, now: Instant) -> Option<Ins
     Some(now + PATIENCE)
 }
 
+/// A minute without a byte either way, while nothing is on its way to a reader that takes its time.
 fn reap_half_closed(record: &Record, silent_since: Instant, now: Instant) {
-    if now >= silent_since + HALF_CLOSED_PATIENCE {
+    if now < silent_since + HALF_CLOSED_PATIENCE {
+        return;
+    }
+    if net::is_delivering(&record.client) || net::is_delivering(&record.server) {
+        record.touch_half_closed(now);
+    } else {
         record.close(CloseReason::HalfClosed);
     }
 }

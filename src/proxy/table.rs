@@ -71,9 +71,11 @@ impl Record {
         }
     }
 
-    /// Asks the relay to end the connection for this reason; the first one counts.
+    /// Asks the relay to end the connection for this reason; the first one counts, except that one
+    /// which can wait gives way to one which cannot.
     pub(super) fn close(&self, reason: CloseReason) {
-        if self.closing.get().is_none() {
+        let before = self.closing.get();
+        if before.is_none_or(|before| before.is_gentle() && !reason.is_gentle()) {
             self.closing.set(Some(reason));
         }
         if let Some(waker) = self.waker.borrow_mut().take() {

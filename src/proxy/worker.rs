@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::connect::Restraint;
+use super::connection::Unserved;
 use super::listener::Listening;
 use super::relay::{PipeMemory, Pipes};
 use super::table::Table;
@@ -57,7 +58,7 @@ pub(super) struct Shared {
 /// What a data thread is asked from outside.
 enum Message {
     /// Take over a connection accepted elsewhere.
-    Serve(StdStream, Permit),
+    Serve(Unserved<StdStream>, Permit),
     /// Answer, to show that the thread is alive.
     Ping(oneshot::Sender<()>),
     /// Accept at these listeners too.
@@ -173,6 +174,7 @@ impl Worker {
             Some(door) if !Arc::ptr_eq(&door.load, &self.own.load) => match stream.into_std() {
                 Ok(stream) => {
                     door.load.fetch_add(1, Relaxed);
+                    let stream = Unserved::new(stream);
                     if door.sender.send(Message::Serve(stream, permit)).is_err() {
                         door.load.fetch_sub(1, Relaxed);
                         debug!("a data thread has ended; its connection is closed");
@@ -188,7 +190,8 @@ impl Worker {
     }
 
     /// Serves a connection that another thread accepted.
-    fn take_over(self: &Rc<Self>, stream: StdStream, permit: Permit) {
+    fn take_over(self: &Rc<Self>, stream: Unserved<StdStream>, permit: Permit) {
+        let Some(stream) = stream.served() else { return };
         match TcpStream::from_std(stream) {
             Ok(stream) => self.serve(stream, permit),
             Err(error) => {
@@ -200,10 +203,10 @@ impl Worker {
 
     /// Serves a connection whose load has been counted already.
     fn serve(self: &Rc<Self>, stream: TcpStream, permit: Permit) {
-        let load = Load(self.clone());
+        let (load, client) = (Load(self.clone()), Unserved::new(stream));
         tokio::task::spawn_local(async move {
             let connected = connect::connect(&load.0).await;
-            if let Some(record) = connection::open(&load.0, stream, connected) {
+            if let Some(record) = connection::open(&load.0, client, connected) {
                 connection::carry(&load.0, &record).await;
             }
             drop(permit);

@@ -92,7 +92,8 @@ impl Candidate {
         if attempt == Attempt::Hedge && !affordable {
             return Err(NoCandidate::Withheld);
         }
-        restraint.backoff.tried(&entry.backend, now);
+        let hedge_after = worker.shared.live.load().connect.hedge_after;
+        restraint.backoff.tried(&entry.backend, hedge_after, now);
         Ok(Self {
             index,
             tier,

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::model::CloseReason;
+use crate::net;
 
 /// One end of a relayed connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,4 +39,34 @@ pub(in crate::proxy) enum Ended {
     Died(Leg, End),
     /// We ended it.
     Closed(CloseReason),
+}
+
+impl Ended {
+    /// A leg failed. A shortage of this host, such as memory, is not the peer's doing and says nothing
+    /// about it.
+    pub(super) fn by(leg: Leg, error: &io::Error) -> Self {
+        if net::is_local(error) {
+            Self::Closed(CloseReason::Local)
+        } else {
+            Self::Died(leg, End::of(error))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn a_shortage_of_this_host_is_not_the_peers_reset() {
+        let by = |errno: Errno| Ended::by(Leg::Server, &errno.into());
+        for errno in [Errno::NOMEM, Errno::NOBUFS, Errno::MFILE] {
+            assert_eq!(by(errno), Ended::Closed(CloseReason::Local));
+        }
+        assert_eq!(by(Errno::PIPE), Ended::Died(Leg::Server, End::Reset));
+        assert_eq!(by(Errno::CONNRESET), Ended::Died(Leg::Server, End::Reset));
+        assert_eq!(by(Errno::TIMEDOUT), Ended::Died(Leg::Server, End::TimedOut));
+    }
 }

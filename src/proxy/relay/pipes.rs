@@ -21,27 +21,39 @@ pub(super) const CAPACITY: usize = 1024 * 1024;
 /// (`fs.pipe-user-pages-soft`, 16,384 pages), so that as root we take no more either.
 const MEMORY: usize = 64 * 1024 * 1024;
 
-/// Empty pipes that a thread keeps. A pipe is mostly back before the next connection's turn; only
-/// those of stalled readers are out for longer.
+/// Empty pipes that a thread keeps at most. A pipe is mostly back before the next connection's turn;
+/// only those of stalled readers are out for longer.
 const KEEP: usize = 4;
+
+/// Empty pipes that all threads keep at most: half of the memory, so that what some of them keep does
+/// not leave others without.
+const KEEP_IN_ALL: usize = MEMORY / CAPACITY / 2;
 
 /// After a refusal of the kernel no pipe is lent during this time.
 const HOLD_OFF: Duration = Duration::from_secs(1);
 
 /// The pipe memory of the process that has not been given out. Clones share it.
 #[derive(Clone, Debug)]
-pub(in crate::proxy) struct PipeMemory(Arc<AtomicUsize>);
-
-impl Default for PipeMemory {
-    fn default() -> Self {
-        Self(Arc::new(AtomicUsize::new(MEMORY)))
-    }
+pub(in crate::proxy) struct PipeMemory {
+    free: Arc<AtomicUsize>,
+    /// Empty pipes that each thread may keep.
+    keep: usize,
 }
 
 impl PipeMemory {
+    /// That of a process with so many data threads.
+    pub(in crate::proxy) fn new(threads: usize) -> Self {
+        Self::with(MEMORY, threads)
+    }
+
+    fn with(memory: usize, threads: usize) -> Self {
+        let keep = KEEP.min(KEEP_IN_ALL / threads.max(1));
+        Self { free: Arc::new(AtomicUsize::new(memory)), keep }
+    }
+
     fn take(&self) -> Option<Share> {
         let less = |free: usize| free.checked_sub(CAPACITY);
-        self.0.fetch_update(Relaxed, Relaxed, less).ok()?;
+        self.free.fetch_update(Relaxed, Relaxed, less).ok()?;
         Some(Share(self.clone()))
     }
 }
@@ -52,7 +64,7 @@ struct Share(PipeMemory);
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.0.0.fetch_add(CAPACITY, Relaxed);
+        self.0.free.fetch_add(CAPACITY, Relaxed);
     }
 }
 
@@ -134,7 +146,7 @@ impl Pipes {
     /// Takes an empty pipe back.
     pub(super) fn give_back(&self, pipe: Pipe) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < KEEP {
+        if idle.len() < self.memory.keep {
             idle.push(pipe);
         }
     }
@@ -151,7 +163,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_returns_with_the_pipes() {
-        let memory = PipeMemory(Arc::new(AtomicUsize::new(2 * CAPACITY + 1)));
+        let memory = PipeMemory::with(2 * CAPACITY + 1, 1);
         let (one, other) = (Pipes::new(memory.clone()), Pipes::new(memory.clone()));
         let now = Instant::now();
         let Some(first) = one.lend(now) else { panic!("no pipe is to be had here") };
@@ -162,23 +174,43 @@ mod tests {
         one.give_back(first);
         assert!(one.lend(now).is_some());
         drop((one, other));
-        assert_eq!(memory.0.load(Relaxed), 2 * CAPACITY + 1);
+        assert_eq!(memory.free.load(Relaxed), 2 * CAPACITY + 1);
     }
 
     #[test]
     fn few_idle_ones_are_kept() {
-        let pipes = Pipes::new(PipeMemory::default());
+        let pipes = Pipes::new(PipeMemory::new(1));
         let lent: Vec<_> = (0..KEEP + 3).filter_map(|_| pipes.lend(Instant::now())).collect();
         assert_eq!(lent.len(), KEEP + 3);
         for pipe in lent {
             pipes.give_back(pipe);
         }
-        assert_eq!(pipes.memory.0.load(Relaxed), MEMORY - KEEP * CAPACITY);
+        assert_eq!(pipes.memory.free.load(Relaxed), MEMORY - KEEP * CAPACITY);
+    }
+
+    #[test]
+    fn idle_pipes_of_many_threads_leave_memory_for_the_others() {
+        for threads in [1, 2, 16, 32, 33, 64] {
+            let memory = PipeMemory::new(threads);
+            let all: Vec<_> = (0..threads).map(|_| Pipes::new(memory.clone())).collect();
+            let now = Instant::now();
+            // All that the memory has go around, and come back.
+            let mut back = 0;
+            for pipes in &all {
+                let lent: Vec<_> = (0..KEEP).filter_map(|_| pipes.lend(now)).collect();
+                back += lent.len();
+                for pipe in lent {
+                    pipes.give_back(pipe);
+                }
+            }
+            assert_eq!(back, threads * KEEP, "{threads} threads");
+            assert!(memory.free.load(Relaxed) >= MEMORY / 2, "{threads} threads");
+        }
     }
 
     #[test]
     fn after_a_refusal_none_is_lent_for_a_second() {
-        let pipes = Pipes::new(PipeMemory::default());
+        let pipes = Pipes::new(PipeMemory::new(1));
         let now = Instant::now();
         pipes.hold_off(now);
         assert!(pipes.lend(now + HOLD_OFF / 2).is_none());

@@ -11,7 +11,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::half::Want;
-use super::{End, Ended, Leg, Relay, Speech, pipes};
+use super::{Ended, Leg, Relay, Speech, pipes};
 use crate::model::Direction;
 use crate::proxy::sweep::PATIENCE;
 use crate::proxy::table::now;
@@ -85,7 +85,7 @@ impl Relay<'_> {
                     }
                 },
                 Moved::SourceDied(error) => {
-                    return Poll::Ready(Ended::Died(from, End::of(&error)));
+                    return Poll::Ready(Ended::by(from, &error));
                 }
                 Moved::SinkDied(error) => {
                     if let Some(ended) = self.lose(to, &error) {

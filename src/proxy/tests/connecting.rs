@@ -153,3 +153,52 @@ fn many_clients_of_a_silent_host_do_not_double_the_connections_of_the_others() {
         assert!(more <= 1, "{more} hedges for clients that came later");
     });
 }
+
+#[test]
+fn a_pause_of_the_process_costs_no_client_and_no_backend_its_name() {
+    paused(|| async {
+        let mut bench = Bench::new().await;
+        let (address, sockets) = blackhole();
+        let backend = bench.lure(address, 1000);
+        let mut client = TcpStream::connect(bench.proxy).await.unwrap();
+        while backend.counters.active() == 0 {
+            tokio::task::yield_now().await;
+        }
+        // This whole process stands still, while the kernel repeats the SYN after a second and the
+        // host is there again.
+        let (listener, waiting) = sockets.split_first().unwrap();
+        listener.listen(16).unwrap();
+        for _ in waiting {
+            listener.accept().unwrap();
+        }
+        let proxied = listener.accept();
+        // Three seconds have passed when it wakes up.
+        tokio::time::advance(Duration::from_secs(3)).await;
+        let (proxied, _) = proxied.unwrap();
+        proxied.send(b"hello").unwrap();
+        let mut words = [0; 5];
+        client.read_exact(&mut words).await.unwrap();
+        assert_eq!(backend.counters.connects(ConnectOutcome::Timeout), 0);
+        while let Ok(hint) = bench.hints.try_recv() {
+            assert!(!matches!(hint, Hint::Doubt { doubt: Doubt::Connect, .. }), "{hint:?}");
+        }
+    });
+}
+
+#[test]
+fn a_client_that_is_not_connected_yet_when_its_thread_ends_is_told_rst() {
+    // The runtime ends with this block, and the connections of the thread with it.
+    let client = paused(|| async {
+        let mut bench = Bench::new().await;
+        let (address, _sockets) = blackhole();
+        let backend = bench.lure(address, 1000);
+        let client = TcpStream::connect(bench.proxy).await.unwrap();
+        while backend.counters.active() == 0 {
+            tokio::task::yield_now().await;
+        }
+        client.into_std().unwrap()
+    });
+    client.set_nonblocking(false).unwrap();
+    let end = std::io::Read::read(&mut &client, &mut [0]);
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
