@@ -83,12 +83,12 @@ pub struct Traffic {
 ///
 /// A request that is on its way when the client is told cannot be saved. A client that asks at a
 /// steady pace asks next when its pace says so: the safest moment is just after a silence of
-/// `quiet_for`, within a quarter of it, and any later one is a gamble; unless the silence is so
-/// long, four times as long, that it seldom asks at all.
-pub fn is_quiet(traffic: &Traffic, quiet_for: Duration, now: Instant) -> bool {
+/// `quiet_for`, within a quarter of it, and any later one is a gamble; unless the silence is as long
+/// as `seldom`, so that it seldom asks at all.
+pub fn is_quiet(traffic: &Traffic, quiet_for: Duration, seldom: Duration, now: Instant) -> bool {
     let silence = now.saturating_duration_since(traffic.last_byte);
     let just_quiet = silence >= quiet_for && silence <= quiet_for + quiet_for / 4;
-    traffic.between_records && !traffic.awaits_answer && (just_quiet || silence >= quiet_for * 4)
+    traffic.between_records && !traffic.awaits_answer && (just_quiet || silence >= seldom)
 }
 
 /// When to look again at a connection that is not quiet yet.
@@ -176,7 +176,8 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(2);
         let quiet = Traffic { last_byte: now, between_records: true, awaits_answer: false };
-        let is = |traffic: &Traffic, now| is_quiet(traffic, Duration::from_secs(2), now);
+        let (two, eight) = (Duration::from_secs(2), Duration::from_secs(8));
+        let is = |traffic: &Traffic, now| is_quiet(traffic, two, eight, now);
         assert!(is(&quiet, later));
         assert!(is(&quiet, later + Duration::from_millis(500)));
         assert!(!is(&quiet, later + Duration::from_secs(1)), "it may be about to ask");

@@ -23,6 +23,9 @@ const NEWCOMERS: Duration = Duration::from_secs(1);
 /// The parts of one answer come closer together than this.
 const SHORTEST_QUIET: Duration = Duration::from_millis(25);
 
+/// A client that has been silent for so many times `quietFor` seldom asks at all.
+const SELDOM: u32 = 4;
+
 /// A wish that a connection goes elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Move {
@@ -77,12 +80,14 @@ pub struct Moves {
     planned_for: Option<Instant>,
     /// Is there a connection that is to move?
     pending: bool,
+    /// Was there somewhere to go when this was last looked at?
+    had_haven: bool,
 }
 
 impl Moves {
     /// Nothing is to move yet. Connections of a backend that says no leave within `drain_timeout`.
     pub fn new(rules: Rebalance, drain_timeout: Duration) -> Self {
-        Self { rules, drain_timeout, planned_for: None, pending: false }
+        Self { rules, drain_timeout, planned_for: None, pending: false, had_haven: false }
     }
 
     /// Goes by these rules from now on. Moves that have been drawn keep their time.
@@ -108,13 +113,15 @@ impl Moves {
             return plan_at;
         }
         let haven = snapshot.has_haven();
+        let had_haven = std::mem::replace(&mut self.had_haven, haven);
+        let first_haven = haven && !had_haven;
         let excess = surplus(snapshot);
         let mut next = plan_at.into_iter().chain(unready.then(|| now + NEWCOMERS)).min();
         self.pending = false;
         connections.each(|connection| {
             let Some(index) = connection.place(snapshot) else { return };
             let entry = &snapshot.entries[index];
-            self.drain(connection, entry, now, &mut random);
+            self.drain(connection, entry, first_haven, now, &mut random);
             let look_again = self.look(connection, entry, haven, excess[index] > 0.0, now);
             next = next.into_iter().chain(look_again).min();
             self.pending |= connection.wish().is_some();
@@ -161,23 +168,30 @@ impl Moves {
         None
     }
 
-    /// Connections of a backend that says no are to leave within `drainTimeout`, spread over it.
+    /// Connections of a backend that says no are to leave within `drainTimeout`, spread over it: the
+    /// time begins when there is somewhere to go. Otherwise all of them, and those of all nodes, would
+    /// fall on the first backend that recovers from an outage of all.
     fn drain(
         &self,
         connection: &impl Movable,
         entry: &Entry,
+        first_haven: bool,
         now: Instant,
         mut random: impl FnMut() -> f64,
     ) {
         let wish = connection.wish();
         let drained = wish.is_some_and(|wish| wish.reason == CloseReason::Drained);
         match entry.state() {
-            State::NotReady | State::Drained if !drained => {
+            State::NotReady | State::Drained if !drained || first_haven => {
+                connection.reprieve();
                 let at = now + self.drain_timeout.mul_f64(BEGIN_WITHIN * random());
                 let (until, reason) = (now + self.drain_timeout, CloseReason::Drained);
                 connection.set_wish(Some(Move { at, until, asked: at, forced: false, reason }));
             }
-            State::Ready if drained => connection.set_wish(None),
+            State::Ready if drained => {
+                connection.set_wish(None);
+                connection.reprieve();
+            }
             _ => {}
         }
     }
@@ -208,7 +222,7 @@ impl Moves {
         let quiet_for = if draining { self.patience(&wish, now) } else { self.rules.quiet_for };
         let traffic = connection.traffic(now);
         let forced = draining && now >= wish.until + GRACE;
-        if forced || is_quiet(&traffic, quiet_for, now) {
+        if forced || is_quiet(&traffic, quiet_for, self.rules.quiet_for * SELDOM, now) {
             connection.set_wish(Some(Move { asked: now, forced, ..wish }));
             connection.close(wish.reason);
             return Some(now + PACE);
@@ -217,11 +231,20 @@ impl Moves {
     }
 
     /// The nearer the end of a drain, the shorter a silence will do: a busy client has pauses of
-    /// some milliseconds only, but its requests are answered in them.
+    /// some milliseconds only, but its requests are answered in them. It is halved step by step: a
+    /// time that shrank all along would pass through the client's own period, and close the
+    /// connection just when the next request is due; the steps jump over it, but for a period that
+    /// is hardly longer than one of them.
     fn patience(&self, wish: &Move, now: Instant) -> Duration {
         let left = wish.until.saturating_duration_since(now).as_secs_f64();
         let all = wish.until.saturating_duration_since(wish.at).as_secs_f64().max(0.001);
-        self.rules.quiet_for.mul_f64((left / all).clamp(0.0, 1.0)).max(SHORTEST_QUIET)
+        let mut patience = self.rules.quiet_for;
+        let mut part = left / all;
+        while part <= 0.5 && patience > SHORTEST_QUIET {
+            patience /= 2;
+            part *= 2.0;
+        }
+        patience.max(SHORTEST_QUIET)
     }
 }
 

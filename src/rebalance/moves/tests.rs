@@ -189,3 +189,37 @@ fn nobody_leaves_for_nothing_and_a_backend_that_is_ready_again_is_not_left() {
     bench.go(DRAIN * 2);
     assert_eq!(bench.closed(CloseReason::Drained), 0);
 }
+
+/// Regression: when all backends had said no for longer than `drainTimeout`, the first that was ready
+/// again got all connections of the others at once, busy or not.
+#[test]
+fn after_an_outage_of_all_the_first_that_returns_is_not_run_over() {
+    let mut bench = Bench::new(&[0, 40]);
+    bench.connections.0.iter_mut().for_each(|fake| fake.busy = true);
+    bench.set(0, State::NotReady);
+    bench.set(1, State::NotReady);
+    bench.go(5 * DRAIN);
+    assert_eq!(bench.closed(CloseReason::Drained), 0, "there is nowhere to go");
+    bench.set(0, State::Ready);
+    bench.go(DRAIN * 59 / 60);
+    assert_eq!(bench.closed(CloseReason::Drained), 0, "busy ones have all of the time");
+    bench.connections.0.iter_mut().for_each(|fake| fake.busy = false);
+    bench.set(0, State::NotReady);
+    bench.go(Duration::from_secs(1));
+    bench.set(0, State::Ready);
+    bench.go(DRAIN / 3);
+    let early = bench.closed(CloseReason::Drained);
+    assert!((1..30).contains(&early), "{early} of 40 in a third of the time, which begins anew");
+    bench.go(DRAIN);
+    assert_eq!(bench.closed(CloseReason::Drained), 40);
+}
+
+#[test]
+fn patience_falls_in_halving_steps() {
+    let bench = Bench::new(&[1]);
+    let (at, until) = (bench.now, bench.now + DRAIN);
+    let wish = Move { at, until, asked: at, forced: false, reason: CloseReason::Drained };
+    let seen = [0, 29, 30, 45, 53, 60]
+        .map(|s| bench.moves.patience(&wish, bench.now + Duration::from_secs(s)).as_millis());
+    assert_eq!(seen, [2000, 2000, 1000, 500, 250, 25]);
+}
