@@ -199,7 +199,9 @@ mod tests {
             for pipes in &all {
                 let lent: Vec<_> = (0..KEEP).filter_map(|_| pipes.lend(now)).collect();
                 back += lent.len();
-                lent.into_iter().for_each(|pipe| pipes.give_back(pipe));
+                for pipe in lent {
+                    pipes.give_back(pipe);
+                }
             }
             assert_eq!(back, threads * KEEP, "{threads} threads");
             assert!(memory.free.load(Relaxed) >= MEMORY / 2, "{threads} threads");
