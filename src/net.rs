@@ -5,6 +5,7 @@ mod tcp_info;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -23,6 +24,11 @@ const BACKLOG: i32 = 4096;
 /// unanswered. With the default idle time of 15 s a silent peer is given up after 30 s.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
+
+/// What the kernel receives ahead at most where bulk goes by. Left alone it lets a fast server fill up
+/// to `net.ipv4.tcp_rmem` for a client that has stopped reading: 100 such clients took all of the
+/// host's memory for TCP, and the streams that were read stood still for seconds.
+const RECEIVED_AHEAD: usize = 4 * 1024 * 1024;
 
 /// Binds and listens. `SO_REUSEADDR` lets a restart bind while old connections are in `TIME_WAIT`;
 /// an IPv6 wildcard serves IPv6 only, so that it can stand beside an IPv4 one.
@@ -131,6 +137,23 @@ fn keep_alive(socket: &SockRef<'_>, idle: Duration) -> io::Result<()> {
             .with_interval(KEEPALIVE_INTERVAL.min(idle))
             .with_retries(KEEPALIVE_PROBES),
     )
+}
+
+/// Bounds what the kernel receives ahead on a socket that carries bulk, to 4 MiB. Where
+/// `net.core.rmem_max` does not allow as much, `net.ipv4.tcp_rmem` stays the bound: a smaller one would
+/// hold bulk up (Linux 6.16 raised both, to 4 and 32 MiB).
+pub fn bound_receive_buffer(stream: &TcpStream) {
+    static IS_ALLOWED: LazyLock<bool> = LazyLock::new(|| {
+        // Asked of another socket, because the attempt would end the tuning of this one.
+        Socket::new(Domain::UNIX, Type::STREAM, None).is_ok_and(|socket| {
+            let _ = socket.set_recv_buffer_size(RECEIVED_AHEAD / 2);
+            socket.recv_buffer_size().is_ok_and(|size| size >= RECEIVED_AHEAD)
+        })
+    });
+    if *IS_ALLOWED {
+        // The kernel doubles it, for its own book-keeping (socket(7)). It only fails on a dead socket.
+        let _ = SockRef::from(stream).set_recv_buffer_size(RECEIVED_AHEAD / 2);
+    }
 }
 
 /// Makes the coming close of this socket an RST instead of a FIN.
@@ -242,6 +265,19 @@ mod tests {
             assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
             assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_PROBES);
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_received_ahead_of_a_stalled_reader_is_bounded() {
+        let listener = into_async(listen(([127, 0, 0, 1], 0).into()).unwrap()).unwrap();
+        let connected = begin_connect(listener.local_addr().unwrap()).unwrap();
+        established(&connected).await.unwrap();
+        let size = || SockRef::from(&connected).recv_buffer_size().unwrap();
+        let before = size();
+        bound_receive_buffer(&connected);
+        let limit = std::fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap();
+        let is_allowed = limit.trim().parse::<usize>().unwrap() >= RECEIVED_AHEAD / 2;
+        assert_eq!(size(), if is_allowed { RECEIVED_AHEAD } else { before });
     }
 
     #[tokio::test]

@@ -96,8 +96,8 @@ impl<P> Half<P> {
     }
 
     /// So many bytes were read, `full` if they filled the scratch buffer, and the destination has
-    /// not taken these.
-    pub(super) fn copied(&mut self, count: usize, full: bool, rest: &[u8]) {
+    /// not taken these. Returns whether it splices from now on.
+    pub(super) fn copied(&mut self, count: usize, full: bool, rest: &[u8]) -> bool {
         debug_assert!(matches!(self.cargo, Cargo::None), "read while bytes were under way");
         self.count(count);
         if !rest.is_empty() {
@@ -108,6 +108,7 @@ impl<P> Half<P> {
             Pace::Copy { full: before } if full => Pace::Copy { full: before + 1 },
             Pace::Copy { .. } | Pace::Splice => Pace::Copy { full: 0 },
         };
+        self.pace == Pace::Splice
     }
 
     /// The destination took so many of the left-over bytes.
@@ -224,9 +225,9 @@ mod tests {
 
     fn bulk() -> Half<u8> {
         let mut half = Half::default();
-        half.copied(65536, true, b"");
+        assert!(!half.copied(65536, true, b""));
         assert_eq!(half.want(), Want::Copy, "one full read may be the end of a message");
-        half.copied(65536, true, b"");
+        assert!(half.copied(65536, true, b""));
         half
     }
 

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use super::half::Want;
 use super::{Ended, Leg, Relay, Speech, pipes};
 use crate::model::Direction;
+use crate::net;
 use crate::proxy::sweep::PATIENCE;
 use crate::proxy::table::now;
 
@@ -128,7 +129,9 @@ impl Relay<'_> {
                 Ok(written) => written,
                 Err(error) => return Moved::SinkDied(error),
             };
-            self.half(direction).copied(count, full, &bytes[written..]);
+            if self.half(direction).copied(count, full, &bytes[written..]) {
+                net::bound_receive_buffer(source);
+            }
             self.note_written(direction, written);
             if !full {
                 // The socket is drained: what comes next is a new event, unless FIN has come.
