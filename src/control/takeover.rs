@@ -62,7 +62,7 @@ impl TakeoverError {
     }
 }
 
-/// What another process has passed on. It serves until [`Takeover::finish`]; dropping this leaves it
+/// What another process has passed on. It serves until [`Predecessor::finish`]; dropping this leaves it
 /// be.
 #[derive(Debug)]
 pub struct Takeover {

@@ -49,7 +49,9 @@ impl Plan {
         for file in [&discovery.kubeconfig, &discovery.file].into_iter().flatten() {
             plan.read_beside(file);
         }
-        plan.connect_anywhere = discovery.kubeconfig.is_some() || discovery.file.is_some();
+        plan.connect_anywhere = [&discovery.kubeconfig, &discovery.file, &discovery.cache_file]
+            .into_iter()
+            .any(Option::is_some);
         if let Some(folder) = config.admin.control_socket.as_deref().and_then(Path::parent) {
             plan.write.insert(folder.to_owned());
         }
