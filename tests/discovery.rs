@@ -266,6 +266,7 @@ fn follow_endpoint_slices() {
         (0..65).map(|n| format!("10.90.0.{n}:6443").parse().unwrap()).collect();
     absurd(&many, "65 servers");
     absurd(&["10.89.0.1:0".parse().unwrap()], "no port");
+    proxy.wait_log("an absurd answer: it names no server");
     assert_eq!(proxy.log_text().matches("an absurd answer: it names no server").count(), 1);
 
     // One leaves for good: dead, and named no longer.
