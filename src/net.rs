@@ -30,7 +30,12 @@ const KEEPALIVE_PROBES: u32 = 3;
 /// host's memory for TCP, and the streams that were read stood still for seconds.
 const RECEIVED_AHEAD: usize = 4 * 1024 * 1024;
 
-/// Binds and listens. `SO_REUSEADDR` lets a restart bind while old connections are in `TIME_WAIT`;
+/// The idle time of clients that come before [`tune_accepted`]: the default of
+/// `connections.keepalive`.
+const FIRST_KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// Binds and listens. Who connects has no Nagle delay, and keepalive, from the first client on.
+/// `SO_REUSEADDR` lets a restart bind while old connections are in `TIME_WAIT`;
 /// an IPv6 wildcard serves IPv6 only, so that it can stand beside an IPv4 one.
 ///
 /// # Errors
@@ -43,6 +48,7 @@ pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    tune_accepted(&socket, FIRST_KEEPALIVE)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
