@@ -156,10 +156,19 @@ const MOST_TRIES: u32 = 6;
 /// What is asked for.
 const PATH: &str = "/api/v1/namespaces";
 
-/// Was the connection closed before anything of the request was sent?
+/// Was the connection closed before anything of the request was sent, or did the server say by GOAWAY,
+/// without an error, that it has not looked at it? In both cases client-go tries again.
 fn never_left(error: &io::Error) -> bool {
     let error = error.get_ref().and_then(|error| error.downcast_ref::<hyper::Error>());
-    error.is_some_and(|error| error.is_canceled() || error.is_closed())
+    error.is_some_and(|error| error.is_canceled() || error.is_closed() || is_orderly_goaway(error))
+}
+
+fn is_orderly_goaway(error: &hyper::Error) -> bool {
+    let cause =
+        std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| {
+        cause.is_go_away() && cause.is_remote() && cause.reason() == Some(h2::Reason::NO_ERROR)
+    })
 }
 
 /// Reads an answer to its end.
