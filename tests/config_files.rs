@@ -102,9 +102,7 @@ fn an_unreadable_file_is_refused() {
     if File::open(&path).is_ok() {
         // Root reads everything, nobody does not. The program may be where nobody has no access.
         let program = folder.path().join("apiproxy");
-        // By another process: a test that starts a program at this moment would inherit the file that is
-        // written, and what is being written cannot be run.
-        common::run(Command::new("cp").arg(common::program()).arg(&program));
+        common::copy_program(&common::program(), &program);
         command = Command::new(program);
         command.args(["check", "--config"]).arg(&path).uid(65534).gid(65534);
     }

@@ -218,7 +218,7 @@ fn only_the_owner_and_root_may_ask() {
     let elsewhere = tempfile::tempdir().unwrap();
     open(elsewhere.path(), 0o755).unwrap();
     let binary = elsewhere.path().join("apiproxy");
-    fs::copy(program(), &binary).unwrap();
+    common::copy_program(&program(), &binary);
     let as_nobody = || {
         let mut command = Command::new("setpriv");
         command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&binary);

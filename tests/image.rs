@@ -59,7 +59,7 @@ fn the_archive_is_small_and_the_same_each_time() {
     run(Command::new(&program).args(["image", "--output"]).arg(&first));
     // Another name of the program, another time, another umask.
     let copy = folder.path().join("renamed");
-    fs::copy(&program, &copy).unwrap();
+    common::copy_program(&program, &copy);
     thread::sleep(Duration::from_millis(1100));
     let script = "umask 077; exec \"$0\" image > \"$1\"";
     run(Command::new("sh").args(["-c", script]).args([&copy, &second]));

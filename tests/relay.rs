@@ -278,7 +278,7 @@ fn without_pipes_for_its_user_it_copies_and_later_splices_again() {
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     // Where the user may read it.
     let copy = folder.path().join("apiproxy");
-    fs::copy(common::program(), &copy).unwrap();
+    common::copy_program(&common::program(), &copy);
     let script = folder.path().join("as-user");
     let copy = copy.display();
     let line = format!("exec setpriv --reuid={USER} --clear-groups {copy} \"$@\"");

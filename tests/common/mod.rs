@@ -56,6 +56,12 @@ pub fn program() -> PathBuf {
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_apiproxy")), PathBuf::from)
 }
 
+/// Copies a program by another process: one that is started at this moment by another test would
+/// inherit the file that is written, and what is being written cannot be run.
+pub fn copy_program(from: &Path, to: &Path) {
+    run(Command::new("cp").arg(from).arg(to));
+}
+
 /// A port of 127.0.0.1 that nobody has at this moment. It is below those that the kernel gives to
 /// outgoing connections, so that none of these takes it before it is used; the process id keeps
 /// test binaries that run side by side apart.
