@@ -222,7 +222,7 @@ impl Moves {
         let quiet_for = if draining { self.patience(&wish, now) } else { self.rules.quiet_for };
         let traffic = connection.traffic(now);
         let forced = draining && now >= wish.until + GRACE;
-        if forced || is_quiet(&traffic, quiet_for, self.rules.quiet_for * SELDOM, now) {
+        if forced || is_quiet(&traffic, quiet_for, quiet_for * SELDOM, now) {
             connection.set_wish(Some(Move { asked: now, forced, ..wish }));
             connection.close(wish.reason);
             return Some(now + PACE);
