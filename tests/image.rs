@@ -8,7 +8,6 @@ mod containerd;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -29,17 +28,6 @@ const FILES: u64 = 2 * CONNECTIONS as u64 + 500;
 const STREAMS: usize = 16;
 const BULK: u64 = 128 << 20;
 
-/// What is built for release.
-fn released() -> Option<PathBuf> {
-    if let Some(path) = std::env::var_os("APIPROXY_MUSL_BIN") {
-        return Some(path.into());
-    }
-    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let root = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
-    Some(root.join(target).join("release/apiproxy")).filter(|path| path.is_file())
-}
-
 #[test]
 fn a_dynamic_program_is_refused_with_what_to_do() {
     if cfg!(target_env = "musl") {
@@ -53,7 +41,7 @@ fn a_dynamic_program_is_refused_with_what_to_do() {
 
 #[test]
 fn the_archive_is_small_and_the_same_each_time() {
-    let Some(program) = released() else { skip!("no static release binary") };
+    let Some(program) = common::released() else { skip!("no static release binary") };
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (folder.path().join("a.tar"), folder.path().join("b.tar"));
     run(Command::new(&program).args(["image", "--output"]).arg(&first));
@@ -76,7 +64,7 @@ fn the_archive_is_small_and_the_same_each_time() {
 
 #[test]
 fn containerd_runs_it_as_nobody_and_it_serves() {
-    let Some(program) = released() else { skip!("no static release binary") };
+    let Some(program) = common::released() else { skip!("no static release binary") };
     let containerd = match Containerd::start() {
         Ok(containerd) => containerd,
         Err(why) => skip!("{why}"),
@@ -119,7 +107,7 @@ fn containerd_runs_it_as_nobody_and_it_serves() {
 
 #[test]
 fn the_memory_limit_of_the_pod_holds_under_load() {
-    let Some(program) = released() else { skip!("no static release binary") };
+    let Some(program) = common::released() else { skip!("no static release binary") };
     let containerd = match Containerd::start() {
         Ok(containerd) => containerd,
         Err(why) => skip!("{why}"),

@@ -6,7 +6,6 @@ mod common;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use common::{Echo, Proxy, backend_lines, report, wait_for};
@@ -24,17 +23,6 @@ const MOST_AT_START: u64 = 7 * 1024;
 const MOST_EACH: u64 = 1843;
 
 const LONG: Duration = Duration::from_secs(30);
-
-/// What is built for release.
-fn released() -> Option<PathBuf> {
-    if let Some(path) = std::env::var_os("APIPROXY_MUSL_BIN") {
-        return Some(path.into());
-    }
-    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let root = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
-    Some(root.join(target).join("release/apiproxy")).filter(|path| path.is_file())
-}
 
 /// Resident memory in KiB.
 fn resident(proxy: &Proxy) -> u64 {
@@ -59,7 +47,7 @@ fn connect(proxy: &Proxy) -> TcpStream {
 
 #[test]
 fn idle_connections_cost_little_and_leave_nothing_behind() {
-    let Some(program) = released() else {
+    let Some(program) = common::released() else {
         let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
         skip!("no release binary; build it: cargo build --release --target {target}");
     };

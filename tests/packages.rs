@@ -15,17 +15,6 @@ fn packaging(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging").join(file)
 }
 
-/// What is built for release.
-fn released() -> Option<PathBuf> {
-    if let Some(path) = std::env::var_os("APIPROXY_MUSL_BIN") {
-        return Some(path.into());
-    }
-    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let root = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
-    Some(root.join(target).join("release/apiproxy")).filter(|path| path.is_file())
-}
-
 #[test]
 fn the_units_are_printed_as_they_are_in_packaging() {
     for (unit, file) in [("service", "apiproxy.service"), ("socket", "apiproxy.socket")] {
@@ -131,7 +120,7 @@ impl Drop for Debian {
 
 #[test]
 fn the_debian_package_comes_and_goes() {
-    let Some(program) = released() else { skip!("no static release binary") };
+    let Some(program) = common::released() else { skip!("no static release binary") };
     let debian = match Debian::start() {
         Ok(debian) => debian,
         Err(why) => skip!("{why}"),

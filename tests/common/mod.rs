@@ -56,6 +56,17 @@ pub fn program() -> PathBuf {
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_apiproxy")), PathBuf::from)
 }
 
+/// The static program that is built for release: `APIPROXY_MUSL_BIN`, or what cargo built.
+pub fn released() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("APIPROXY_MUSL_BIN") {
+        return Some(path.into());
+    }
+    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let root = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+    Some(root.join(target).join("release/apiproxy")).filter(|path| path.is_file())
+}
+
 /// Copies a program by another process: one that is started at this moment by another test would
 /// inherit the file that is written, and what is being written cannot be run.
 pub fn copy_program(from: &Path, to: &Path) {
