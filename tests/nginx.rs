@@ -122,8 +122,10 @@ fn a_killed_server_costs_no_request_and_no_time() {
     }
     let done = load.finish(&hash);
     assert!(done.retries > 0, "no client was cut in {} downloads", done.downloads);
-    let refused = proxy.metric("apiproxy_connections_total", &["result=\"refused\""]);
-    assert!(refused > 0.0, "no connection met a dead server");
+    // Whether a connection still meets a dead server is a matter of a millisecond: the resets of the
+    // cut ones make it suspect, and a suspect one gets nobody while another is ready.
+    let suspicions = proxy.metric("apiproxy_suspicions_total", &[]);
+    assert!(suspicions > 0.0, "the cut clients raised no suspicion");
     let in_time = before.iter().zip(&after).any(|(before, after)| after - before < 0.2);
     assert!(in_time, "seconds before each kill {before:?}, after it {after:?}");
 }
