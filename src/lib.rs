@@ -29,6 +29,7 @@
 pub mod admin;
 pub mod app;
 pub mod balance;
+pub mod bootstrap;
 pub mod cli;
 pub mod config;
 pub mod control;

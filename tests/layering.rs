@@ -12,6 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "admin",
             "app",
+            "bootstrap",
             "config",
             "control",
             "demo",
@@ -44,6 +45,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "watch",
         ],
     ),
+    // It never imports the data plane.
+    ("bootstrap", &["config", "image", "model", "signal", "tls"]),
     // Throw-away servers and clients: they know nothing of the proxy.
     ("demo", &[]),
     ("dropin", &["config", "model"]),
