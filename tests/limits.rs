@@ -40,6 +40,40 @@ fn the_client_over_connections_max_is_reset_at_once() {
     }
 }
 
+#[test]
+fn a_limit_of_open_files_that_leaves_room_for_nobody_is_refused_with_what_to_do() {
+    if !common::has_program("prlimit") {
+        skip!("prlimit is not there to limit a process");
+    }
+    let run = |limit: usize, level: &str| {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={limit}:{limit}")).arg(common::program());
+        command.args([
+            "run",
+            "-b",
+            "127.0.0.1:1",
+            "--insecure-skip-verify",
+            "--control-socket",
+            "",
+        ]);
+        command.args(["-l", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-level", level]);
+        command.stdin(std::process::Stdio::null());
+        command
+    };
+    let refused = common::outcome(&mut run(120, "error"));
+    refused.refused(1, "the limit of open files (120) leaves room for 0 connections");
+    refused.refused(1, "LimitNOFILE=65536");
+    // At the floor it serves.
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let mut command = run(384, "info");
+    let _child = common::Running(command.stderr(fs::File::create(&log).unwrap()).spawn().unwrap());
+    wait_for("it serves", Duration::from_secs(10), || {
+        fs::read_to_string(&log).unwrap().contains("serving").then_some(())
+    });
+    assert!(fs::read_to_string(&log).unwrap().contains("max=64"), "and says how many it serves");
+}
+
 /// Sets the limit of open files of a running process.
 fn limit_files(proxy: &Proxy, limit: usize) {
     let pid = format!("--pid={}", proxy.child.id());

@@ -32,6 +32,7 @@ pub fn build(config: &Config) -> Result<Bound, StartError> {
 /// As [`build`].
 #[expect(clippy::too_many_lines, reason = "one list of who gets what, in order")]
 pub fn build_on(config: &Config, mut given: Given) -> Result<Bound, StartError> {
+    let settings = settings(config)?;
     let (method, methods) = watch::channel(Method::new(&config.health_check)?);
     let (open, listeners): (Vec<_>, Vec<_>) = given.bind(&config.listen)?.into_iter().unzip();
     if open.is_empty() {
@@ -51,7 +52,7 @@ pub fn build_on(config: &Config, mut given: Given) -> Result<Bound, StartError> 
         control::keep(&sockets, &listeners, &admin_listener, socket)
             .map_err(StartError::Runtime)?;
     }
-    let live = Live::new(settings(config));
+    let live = Live::new(settings);
     let workers = proxy::start(proxy::Parts {
         listeners,
         live: live.clone(),
@@ -145,10 +146,7 @@ fn first_snapshot(config: &Config, given: &Given, now: std::time::Instant) -> Sn
     Snapshot { generation: 0, zone: config.zone.clone(), policy: config.balance, entries }
 }
 
-fn settings(config: &Config) -> Settings {
-    Settings {
-        connect: config.connect,
-        connections: within_file_limit(config.connections, true),
-        rebalance: config.rebalance,
-    }
+fn settings(config: &Config) -> Result<Settings, StartError> {
+    let connections = within_file_limit(config.connections, true)?;
+    Ok(Settings { connect: config.connect, connections, rebalance: config.rebalance })
 }

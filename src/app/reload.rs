@@ -217,8 +217,13 @@ impl Reloader {
             let method = Method::new(&config.health_check);
             Some(method.map_err(|error| Refusal(vec![format!("health check: {error}")]))?)
         };
+        let is_news = config.connections.max != self.current.connections.max;
+        let connections = listeners::within_file_limit(config.connections, is_news)
+            .map_err(|error| Refusal(vec![error.to_string()]))?;
+        let settings =
+            Settings { connect: config.connect, connections, rebalance: config.rebalance };
         let unwanted = self.change_listeners(&config.listen).await?;
-        self.apply(config, method, unwanted);
+        self.apply(config, settings, method, unwanted);
         Ok(outcome)
     }
 
@@ -279,15 +284,15 @@ impl Reloader {
     }
 
     /// Nothing here can fail.
-    fn apply(&mut self, config: Config, method: Option<Method>, unwanted: Vec<SocketAddr>) {
+    fn apply(
+        &mut self,
+        config: Config,
+        settings: Settings,
+        method: Option<Method>,
+        unwanted: Vec<SocketAddr>,
+    ) {
         let Parts { live, method: methods, places, roster, workers, .. } = &self.parts;
-        let is_news = config.connections.max != self.current.connections.max;
-        let connections = listeners::within_file_limit(config.connections, is_news);
-        live.replace(Settings {
-            connect: config.connect,
-            connections,
-            rebalance: config.rebalance,
-        });
+        live.replace(settings);
         self.parts.moves.send_replace(moves(&config));
         if let Some(method) = method {
             methods.send_replace(method);
