@@ -43,6 +43,7 @@ fn wrong_flags_are_refused() {
         (&["status", "--admin", "nonsense"], "invalid value 'nonsense' for '--admin <IP:PORT>'"),
         (&["status", "-o", "yaml"], "possible values: table, json"),
         (&["demo", "--duration", "never"], "invalid value 'never' for '--duration <DURATION>'"),
+        (&["demo", "--duration", "90"], "write it as 30s, 2m or 1m30s"),
         (&["demo", "--listen", "here"], "invalid value 'here' for '--listen <IP:PORT>'"),
         (&["manifest", "static-pod", "-b", "x"], "`x` has no port"),
         (&["manifest", "static-pod", "-c", "rel"], "give the absolute path of a file on the node"),
