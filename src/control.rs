@@ -13,6 +13,7 @@ mod sockets;
 mod takeover;
 
 pub use client::{AskError, ask};
+pub use handover::show_counters;
 pub use protocol::{Answer, Code, Refusal, Reply, Request, VERSION};
 pub use server::{Parts, Reload, serve};
 pub use socket::{ClaimError, claim, make_folder};

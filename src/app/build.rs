@@ -41,6 +41,7 @@ pub fn build_on(config: &Config, mut given: Given) -> Result<Bound, StartError> 
     let addresses: Vec<_> = open.iter().map(|open| open.address).collect();
     let (admin_listener, admin_address) = bind_admin(config.admin.listen, &mut given)?;
     let metrics = Metrics::new()?;
+    crate::control::show_counters(&metrics);
     let started = Instant::now().into_std();
     let (writer, reader) = store(first_snapshot(config, &given, started));
     let events = Events::default();
