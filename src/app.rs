@@ -16,10 +16,11 @@ use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::sync::mpsc::sync_channel;
 use std::thread;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use crate::config::Config;
@@ -51,6 +52,9 @@ pub struct Bound {
     predecessor: Option<Predecessor>,
     control: Control,
 }
+
+/// How long clients of the control socket may take at the end to hear what is said to them.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// What the control thread runs.
 struct Control {
@@ -101,7 +105,7 @@ impl Bound {
     }
 
     /// `connections.drainTimeout`, whatever it is when it is asked for.
-    pub fn drain_timeout(&self) -> impl Fn() -> std::time::Duration + use<> {
+    pub fn drain_timeout(&self) -> impl Fn() -> Duration + use<> {
         let live = self.live.clone();
         move || live.load().connections.drain_timeout
     }
@@ -152,6 +156,7 @@ impl Bound {
             notifier.ready(takes_over, "serving");
             std::future::pending().await
         };
+        let last_words = Notify::new();
         // Who is wanted is nobody's business any more when the end has begun: after a handover, all
         // connections leave.
         let mut phases = self.drain.phases();
@@ -168,7 +173,7 @@ impl Bound {
                 () = admin::serve(admin_listener, admin) => {}
                 () = health::run(health) => {}
                 () = following => {}
-                () = control::run(socket) => {}
+                () = control::run(socket, &last_words) => {}
                 () = control::reload(reloads, self.commands, &notifier) => {}
                 () = service::tell_end(&notifier, self.drain.phases()) => {}
                 () = service::feed_watchdog(
@@ -201,13 +206,17 @@ impl Bound {
             for worker in workers.iter() {
                 worker.ended().await;
             }
+            // Without connections that takes no time, and somebody waits for an answer.
+            let _ = timeout(LAST_WORDS, last_words.notified()).await;
             info!("every connection has ended");
             Ok(())
         };
         tokio::select! {
-            result = ended => result,
-            result = takeover => result,
+            biased;
+            // First, so that it hears of the end before that comes, and says so to systemd.
             () = control => Err(StartError::ControlDied),
+            result = takeover => result,
+            result = ended => result,
         }
     }
 }

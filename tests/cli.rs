@@ -87,7 +87,7 @@ fn help_names_the_flags_of_each_command() {
     let cases: &[(&[&str], &[&str])] = &[
         (&["run"], &[proxy, &["--no-hardening"]].concat()),
         (&["check"], &[proxy, &["--output"]].concat()),
-        (&["status"], &["--admin", "--output", "--events", "--watch"]),
+        (&["status"], &["--admin", "--output", "--events", "--watch", "--control-socket"]),
         (&["demo"], &["--duration", "--listen", "--calm"]),
         (
             &["manifest", "static-pod"],
