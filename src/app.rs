@@ -9,6 +9,7 @@ mod listeners;
 mod reload;
 mod service;
 mod source;
+mod standby;
 
 use std::io;
 use std::net::SocketAddr;
@@ -38,6 +39,7 @@ pub use error::StartError;
 pub use given::Given;
 pub use reload::{Command, Commands, Outcome, Refusal};
 pub use source::Source;
+pub use standby::StandBy;
 
 use reload::Reloader;
 
@@ -50,6 +52,8 @@ pub struct Bound {
     live: Live,
     commands: Commands,
     predecessor: Option<Predecessor>,
+    /// systemd has been told that this process has started.
+    stood_by: bool,
     control: Control,
 }
 
@@ -181,6 +185,7 @@ impl Bound {
                     systemd::watchdog(takes_over),
                     async || service::all_answer(&workers).await,
                     self.drain.phases(),
+                    self.stood_by,
                 ) => {}
                 () = events::watch(self.reader.clone(), events.clone(), moves) => {}
             }

@@ -137,8 +137,9 @@ pub fn build_on(config: &Config, mut given: Given) -> Result<Bound, StartError> 
         socket,
         reloads,
     };
-    let (admin, predecessor, commands) = (admin_address, given.predecessor, asks);
-    Ok(Bound { addresses, admin, drain, reader, live, commands, predecessor, control })
+    let (admin, commands) = (admin_address, asks);
+    let Given { predecessor, stood_by, .. } = given;
+    Ok(Bound { addresses, admin, drain, reader, live, commands, predecessor, stood_by, control })
 }
 
 fn first_snapshot(config: &Config, given: &Given, now: std::time::Instant) -> Snapshot {
