@@ -1,5 +1,6 @@
 //! Binds the listeners, and lowers the limit on connections to what the process may have.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 
@@ -28,11 +29,20 @@ pub(super) fn bind(
     listen: &[Listen],
     given: &mut Vec<TcpListener>,
 ) -> Result<Vec<(Open, TcpListener)>, StartError> {
+    bind_by(listen, given, net::listen)
+}
+
+/// The same beside listeners that are open, with a bind of another kind.
+pub(super) fn bind_by(
+    listen: &[Listen],
+    given: &mut Vec<TcpListener>,
+    bind: impl Fn(SocketAddr) -> io::Result<TcpListener>,
+) -> Result<Vec<(Open, TcpListener)>, StartError> {
     let mut listeners = Vec::new();
     for wanted in listen {
         let Listen { address, optional } = *wanted;
         let failed = |source| StartError::Listen { address, source };
-        let listener = take(given, address).map_or_else(|| net::listen(address), Ok);
+        let listener = take(given, address).map_or_else(|| bind(address), Ok);
         match listener {
             Ok(listener) => {
                 let address = listener.local_addr().map_err(failed)?;
@@ -45,6 +55,12 @@ pub(super) fn bind(
         }
     }
     Ok(listeners)
+}
+
+/// Do these meet at a port, one of them at all addresses?
+pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    any && one.port() == other.port() && one.is_ipv4() == other.is_ipv4()
 }
 
 fn take(listeners: &mut Vec<TcpListener>, address: SocketAddr) -> Option<TcpListener> {
@@ -119,5 +135,4 @@ mod tests {
         assert_eq!((max(5, 266), max(5, 65536)), (Ok(5), Ok(5)));
         max(5, 265).unwrap_err();
     }
-    Connections { max, ..connections }
 }
