@@ -1,5 +1,8 @@
 //! How a host is reached: commands and files, by whatever means.
 
+#[cfg(test)]
+pub mod recording;
+
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
