@@ -3,4 +3,5 @@
 
 pub mod engine;
 pub mod spec;
+pub mod steps;
 pub mod transport;
