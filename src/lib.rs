@@ -41,6 +41,7 @@ pub mod events;
 pub mod hardening;
 pub mod health;
 pub mod image;
+pub mod manifest;
 pub mod metrics;
 pub mod model;
 pub mod net;
