@@ -1,10 +1,22 @@
 //! How a host is reached: commands and files, by whatever means.
 
+mod files;
+mod line;
+mod local;
+mod quote;
+#[cfg(test)]
+pub mod recording;
+mod ssh;
+mod supervisor;
+
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+
+pub use local::Local;
+pub use ssh::{Dialer, Dialing, Ssh};
 
 /// How long a command may take unless it says otherwise.
 pub const PATIENCE: Duration = Duration::from_mins(1);

@@ -1,0 +1,21 @@
+//! Reaches the hosts of a cluster: over ssh, or as this machine, with every use written down.
+
+use std::sync::Arc;
+
+use super::{Context, Hosts, Logged, RunLog};
+use crate::bootstrap::spec::Cluster;
+use crate::bootstrap::transport::{Dialer, Local, Ssh, Transport};
+
+/// The context of all hosts of a cluster. Nothing is connected before the first command.
+pub fn reach(cluster: &Cluster, dialer: &Arc<Dialer>, log: &Arc<RunLog>) -> Context {
+    let hosts = cluster.hosts.iter().map(|host| {
+        let transport: Arc<dyn Transport> = if host.ssh.local {
+            Arc::new(Local::new(&host.name))
+        } else {
+            Arc::new(Ssh::new(host, dialer))
+        };
+        let logged: Arc<dyn Transport> = Arc::new(Logged::new(transport, log));
+        (host.name.clone(), logged)
+    });
+    Context::new(hosts.collect::<Hosts>())
+}

@@ -1,0 +1,25 @@
+//! All steps of a cluster, by what they are about.
+
+pub mod certs;
+pub mod control_plane;
+pub mod documents;
+pub mod kubeconfig;
+pub mod recent;
+pub mod remove;
+pub mod replace;
+pub mod shared;
+pub mod status;
+pub mod upgrade;
+pub mod workers;
+#[cfg(test)]
+mod world;
+
+use std::sync::Arc;
+
+use super::engine::Step;
+use super::spec::Cluster;
+
+/// What has to be so on all hosts of a cluster, in no order: each step names what it needs.
+pub fn graph(_cluster: &Arc<Cluster>) -> Vec<Arc<dyn Step>> {
+    Vec::new()
+}

@@ -1,0 +1,169 @@
+//! Hosts over the system's OpenSSH: `ssh_config`, `ProxyJump`, agents and hardware keys work, host
+//! keys are verified.
+
+mod dialer;
+mod explain;
+mod gate;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use openssh::Session;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::line::{Broken, Line};
+use super::{Command, File, Found, Output, Transport, TransportError};
+use crate::bootstrap::spec;
+pub use dialer::{Dialer, Dialing};
+
+/// How long a host that could not be reached is taken for unreachable without another try, so that
+/// many questions to a dead host take the time of one.
+const GIVEN_UP: Duration = Duration::from_secs(15);
+
+/// One host over ssh. The first command connects; later ones use the same connection; a connection
+/// that was lost is made again by the next command.
+pub struct Ssh {
+    host: String,
+    address: IpAddr,
+    settings: spec::Ssh,
+    dialer: Arc<Dialer>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    New,
+    Up(Arc<Connection>),
+    Down(Instant, TransportError),
+}
+
+/// A session of ssh and the line over it.
+struct Connection {
+    session: Session,
+    line: Line,
+}
+
+impl fmt::Debug for Ssh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ssh({} at {})", self.host, self.address)
+    }
+}
+
+impl Ssh {
+    /// The host of the spec; nothing is connected yet.
+    pub fn new(host: &spec::Host, dialer: &Arc<Dialer>) -> Self {
+        let (address, settings) = (host.address, host.ssh.clone());
+        let (host, dialer) = (host.name.clone(), Arc::clone(dialer));
+        Self { host, address, settings, dialer, state: Mutex::default() }
+    }
+
+    async fn connection(&self) -> Result<Arc<Connection>, TransportError> {
+        let mut state = self.state.lock().await;
+        match &*state {
+            // The master takes its socket away when it ends.
+            State::Up(there) if there.session.control_socket().exists() => {
+                return Ok(Arc::clone(there));
+            }
+            State::Down(since, error) if since.elapsed() < GIVEN_UP => return Err(error.clone()),
+            _ => {}
+        }
+        match self.dialer.dial(&self.host, self.address, &self.settings).await {
+            Ok((session, line)) => {
+                let there = Arc::new(Connection { session, line });
+                *state = State::Up(Arc::clone(&there));
+                Ok(there)
+            }
+            Err(error) => {
+                *state = State::Down(Instant::now(), error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// What to tell the caller; a connection that was lost is not used again.
+    async fn broken(&self, there: &Arc<Connection>, broken: Broken, what: &str) -> TransportError {
+        let Broken::Lost(said) = broken else { return there.line.error(broken, what) };
+        let reason = match there.session.check().await {
+            // The connection stands: what started the command there ended it.
+            Ok(()) => return self.ended(said),
+            Err(error) => explain::cause(&error).unwrap_or(said),
+        };
+        let mut state = self.state.lock().await;
+        if matches!(&*state, State::Up(now) if Arc::ptr_eq(now, there)) {
+            *state = State::New;
+        }
+        there.line.error(Broken::Lost(reason), what)
+    }
+
+    fn ended(&self, said: String) -> TransportError {
+        let host = self.host.clone();
+        match explain::sudo(&said) {
+            Some((reason, remedy)) => TransportError::Unreachable { host, reason, remedy },
+            None => TransportError::Lost { host, reason: said },
+        }
+    }
+
+    fn no_file(&self, path: &str, reason: String) -> TransportError {
+        TransportError::File { host: self.host.clone(), path: path.to_owned(), reason }
+    }
+}
+
+impl Transport for Ssh {
+    fn host(&self) -> &str {
+        &self.host
+    }
+
+    fn run<'a>(&'a self, command: &'a Command) -> BoxFuture<'a, Result<Output, TransportError>> {
+        Box::pin(async move {
+            let there = self.connection().await?;
+            match there.line.run(command).await {
+                Ok(output) => Ok(output),
+                Err(broken) => Err(self.broken(&there, broken, &command.argv.join(" ")).await),
+            }
+        })
+    }
+
+    fn read<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<Option<Found>, TransportError>> {
+        Box::pin(async move {
+            let there = self.connection().await?;
+            match there.line.read(path).await {
+                Ok(found) => found.map_err(|reason| self.no_file(path, reason)),
+                Err(broken) => Err(self.broken(&there, broken, path).await),
+            }
+        })
+    }
+
+    fn write<'a>(&'a self, file: &'a File) -> BoxFuture<'a, Result<(), TransportError>> {
+        Box::pin(async move {
+            let there = self.connection().await?;
+            match there.line.write(file).await {
+                Ok(written) => written.map_err(|reason| self.no_file(&file.path, reason)),
+                Err(broken) => Err(self.broken(&there, broken, &file.path).await),
+            }
+        })
+    }
+
+    fn upload<'a>(
+        &'a self,
+        source: &'a Path,
+        path: &'a str,
+        mode: u32,
+    ) -> BoxFuture<'a, Result<(), TransportError>> {
+        Box::pin(async move {
+            let there = self.connection().await?;
+            match there.line.upload(source, path, mode).await {
+                Ok(written) => written.map_err(|reason| self.no_file(path, reason)),
+                Err(Broken::Source(error)) => {
+                    Err(self.no_file(path, format!("{}: {error}", source.display())))
+                }
+                Err(broken) => Err(self.broken(&there, broken, path).await),
+            }
+        })
+    }
+}
