@@ -1,11 +1,15 @@
 //! The documents that the steps of the cluster put onto hosts: what they ask of the renderer.
 
+mod rendered;
+
 use std::fmt;
 use std::net::IpAddr;
 
 use crate::bootstrap::engine::StepError;
 use crate::bootstrap::spec::{Cluster, Host};
 use crate::bootstrap::transport::File;
+
+pub use rendered::Rendered;
 
 /// What a host needs to join.
 #[derive(Clone, PartialEq, Eq)]
@@ -57,12 +61,24 @@ pub trait Documents: Send + Sync + fmt::Debug {
     /// The cluster cannot be written in the API of its version.
     fn join(&self, cluster: &Cluster, host: &Host, joining: &Joining) -> Result<File, StepError>;
 
+    /// The files that [`Documents::init`] and [`Documents::join`] name: patches, and the audit policy.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    fn beside(&self, cluster: &Cluster, host: &Host) -> Result<Vec<File>, StepError>;
+
+    /// A configuration with a new key by which apiservers encrypt Secrets: one for the whole cluster.
+    ///
+    /// # Errors
+    /// There are no random bytes, or it cannot be written.
+    fn encryption(&self) -> Result<File, StepError>;
+
     /// `/etc/hosts` of this host, on which the endpoint's name leads to this address; what others
     /// wrote into it stays.
-    fn hosts(&self, cluster: &Cluster, host: &Host, endpoint: IpAddr, current: &str) -> String;
+    fn hosts(&self, cluster: &Cluster, host: &Host, endpoint: IpAddr, current: &[u8]) -> Vec<u8>;
 
     /// The same without what we wrote into it.
-    fn hosts_without_ours(&self, current: &str) -> String;
+    fn hosts_without_ours(&self, current: &[u8]) -> Vec<u8>;
 
     /// The proxy's files on this worker: its configuration first, then what makes its user and its
     /// folders, in the order in which they take effect.
@@ -84,12 +100,7 @@ pub trait Documents: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// It cannot be written.
-    fn static_pod(
-        &self,
-        cluster: &Cluster,
-        generation: u32,
-        image: &str,
-    ) -> Result<File, StepError>;
+    fn static_pod(&self, generation: u32, image: &str) -> Result<File, StepError>;
 
     /// The rights that the proxies' user has: a manifest.
     ///
@@ -112,6 +123,12 @@ pub const PROXY_CA: &str = "/etc/apiproxy/ca.crt";
 
 /// With which the proxy asks for EndpointSlices.
 pub const PROXY_KUBECONFIG: &str = "/etc/apiproxy/discovery.conf";
+
+/// The folder of patches for kubeadm.
+pub const PATCHES: &str = "/etc/kubernetes/patches";
+
+/// The keys that apiservers encrypt Secrets with: the same on all control planes.
+pub const ENCRYPTION: &str = "/etc/kubernetes/encryption/config.yaml";
 
 /// The proxy as a transient unit, until its static pod has taken over.
 pub const UNIT: &str = "apiproxy-bootstrap.service";

@@ -204,7 +204,6 @@ impl Shared {
         let transport = cx.host(&host.name)?;
         let found = transport.read(etc_hosts::PATH).await?;
         let current = found.map(|found| found.content).unwrap_or_default();
-        let current = String::from_utf8_lossy(&current);
         let wanted = self.documents.hosts(&self.cluster, host, address, &current);
         if wanted != current {
             transport.write(&File::new(etc_hosts::PATH, wanted)).await?;

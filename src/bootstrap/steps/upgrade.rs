@@ -15,10 +15,11 @@ use std::sync::Arc;
 use futures_util::future::{BoxFuture, try_join_all};
 use tokio::sync::Semaphore;
 
+use super::documents::PATCHES;
 use super::shared::Shared;
 use crate::bootstrap::engine::{Context, Step, StepError};
 use crate::bootstrap::kubernetes::Api;
-use crate::bootstrap::spec::{Role, Version};
+use crate::bootstrap::spec::{Host, Role, Version};
 use skew::Versions;
 
 /// How the programs of a version come onto a host: the other part of an upgrade.
@@ -50,6 +51,13 @@ pub struct Upgrade {
 }
 
 impl Upgrade {
+    /// kubeadm is told of the host's patches anew each time.
+    fn patches(&self, host: &Host) -> Result<Vec<String>, StepError> {
+        let files = self.shared.documents.beside(&self.shared.cluster, host)?;
+        let some = files.iter().any(|file| file.path.starts_with(PATCHES));
+        Ok(if some { vec!["--patches".to_owned(), PATCHES.to_owned()] } else { Vec::new() })
+    }
+
     fn target(&self) -> Version {
         self.shared.cluster.kubernetes_version
     }

@@ -7,8 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::documents::{Documents, Identity, Joining, MANIFESTS, PROXY_CONFIG, PROXY_KUBECONFIG};
-use super::shared::Shared;
+use super::documents::{
+    Documents, ENCRYPTION, Identity, Joining, MANIFESTS, PROXY_CONFIG, PROXY_KUBECONFIG,
+};
+use super::shared::{Shared, join};
 use crate::bootstrap::engine::{Check, Context, Hosts, Step, StepError};
 use crate::bootstrap::kubernetes::Member;
 use crate::bootstrap::spec::{
@@ -84,14 +86,24 @@ impl Documents for Plain {
         Ok(File::secret("/etc/kubernetes/kubeadm.yaml", text))
     }
 
-    fn hosts(&self, cluster: &Cluster, _: &Host, endpoint: IpAddr, current: &str) -> String {
-        let others = self.hosts_without_ours(current);
-        format!("{others}{endpoint} {} # ours\n", cluster.endpoint.name)
+    fn beside(&self, cluster: &Cluster, _: &Host) -> Result<Vec<File>, StepError> {
+        let policy = cluster.audit.then(|| File::new("/etc/kubernetes/audit/policy.yaml", "rules"));
+        Ok(policy.into_iter().collect())
     }
 
-    fn hosts_without_ours(&self, current: &str) -> String {
-        let others = current.split_inclusive('\n').filter(|line| !line.contains("# ours"));
-        others.collect()
+    fn encryption(&self) -> Result<File, StepError> {
+        Ok(File::secret(ENCRYPTION, join::certificate_key()?))
+    }
+
+    fn hosts(&self, cluster: &Cluster, _: &Host, endpoint: IpAddr, current: &[u8]) -> Vec<u8> {
+        let line = format!("{endpoint} {} # ours\n", cluster.endpoint.name);
+        [self.hosts_without_ours(current), line.into_bytes()].concat()
+    }
+
+    fn hosts_without_ours(&self, current: &[u8]) -> Vec<u8> {
+        let text = String::from_utf8_lossy(current);
+        let others = text.split_inclusive('\n').filter(|line| !line.contains("# ours"));
+        others.collect::<String>().into_bytes()
     }
 
     fn proxy(&self, cluster: &Cluster, _: &Host) -> Result<Vec<File>, StepError> {
@@ -109,7 +121,7 @@ impl Documents for Plain {
         Ok(File::secret(PROXY_KUBECONFIG, format!("{}{}", identity.certificate, identity.key)))
     }
 
-    fn static_pod(&self, _: &Cluster, generation: u32, image: &str) -> Result<File, StepError> {
+    fn static_pod(&self, generation: u32, image: &str) -> Result<File, StepError> {
         let path = format!("{MANIFESTS}/apiproxy-g{generation}.yaml");
         Ok(File::new(path, format!("pod {generation} {image}\n")))
     }

@@ -13,6 +13,7 @@ use super::{ControlPlane, LOOPBACK, leave};
 use crate::bootstrap::engine::{Context, StepError};
 use crate::bootstrap::kubernetes::{Api, Member};
 use crate::bootstrap::spec::Topology;
+use crate::bootstrap::steps::documents::ENCRYPTION;
 use crate::bootstrap::steps::shared::{PACE, join};
 use crate::bootstrap::transport::{Command, File};
 
@@ -72,6 +73,7 @@ impl ControlPlane {
 
     async fn init(&self, cx: &Context, again: bool) -> Result<(), StepError> {
         self.begin(cx, Begun::Init, LOOPBACK).await?;
+        self.lay_down(cx, None).await?;
         let key = join::certificate_key()?;
         let document = self.shared.documents.init(&self.shared.cluster, &self.host, &key)?;
         let mut words =
@@ -96,6 +98,7 @@ impl ControlPlane {
         let key = self.shared.upload_certificates(cx, via).await?;
         let live = self.shared.host(via)?.address;
         self.begin(cx, Begun::Join, live).await?;
+        self.lay_down(cx, Some(via)).await?;
         let server = std::net::SocketAddr::new(live, self.shared.cluster.endpoint.port);
         self.shared.join(cx, name, server.to_string(), &ticket, Some(key)).await?;
         self.finish(cx).await?;
@@ -107,6 +110,32 @@ impl ControlPlane {
         self.shared.point_endpoint(cx, &self.host, endpoint).await?;
         cx.host(&self.host.name)?.write(&File::new(MARKER, what.word())).await?;
         Ok(())
+    }
+
+    /// Puts down what kubeadm's documents name. The encryption key is the cluster's: a new one only for a
+    /// new cluster, and never over one that is there, since data may be encrypted with it.
+    async fn lay_down(&self, cx: &Context, via: Option<&str>) -> Result<(), StepError> {
+        let (shared, transport) = (&self.shared, cx.host(&self.host.name)?);
+        for file in shared.documents.beside(&shared.cluster, &self.host)? {
+            transport.write(&file).await?;
+        }
+        if !shared.cluster.encryption_at_rest {
+            return Ok(());
+        }
+        let Some(via) = via else {
+            if transport.read(ENCRYPTION).await?.is_none() {
+                transport.write(&shared.documents.encryption()?).await?;
+            }
+            return Ok(());
+        };
+        let found = cx.host(via)?.read(ENCRYPTION).await?.ok_or_else(|| StepError::Refused {
+            reason: format!("the file wishes Secrets encrypted, and {via} has no {ENCRYPTION}"),
+            remedy:
+                "encryption is chosen when a cluster is made: take `encryptionAtRest` out, or put \
+                     that file onto every control plane first"
+                    .to_owned(),
+        })?;
+        Ok(transport.write(&File::secret(ENCRYPTION, found.content)).await?)
     }
 
     /// Waits until the control plane is whole, points it at itself, and takes the marker away.

@@ -2,6 +2,7 @@
 
 use super::look::MARKER;
 use crate::bootstrap::engine::{Check, StepError};
+use crate::bootstrap::steps::documents::ENCRYPTION;
 use crate::bootstrap::steps::world::{World, cluster};
 use crate::bootstrap::transport::File;
 
@@ -165,4 +166,30 @@ async fn a_ghost_whose_removal_would_break_the_quorum_stays() {
         "etcd has no quorum: 1 of 2 members are healthy, 2 are needed"
     );
     assert_eq!(world.sim().members.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_control_planes_have_one_encryption_key() {
+    let mut encrypted = cluster();
+    (encrypted.encryption_at_rest, encrypted.audit) = (true, true);
+    let world = World::new(encrypted);
+    let steps = super::steps(&world.shared);
+    world.sim().stops_at = Some("init");
+    assert!(world.apply(&steps).await.is_err());
+    let key = world.hosts["cp1"].text(ENCRYPTION);
+    world.apply(&steps).await.unwrap();
+    for host in ["cp1", "cp2", "cp3"] {
+        let file = world.hosts[host].file(ENCRYPTION).unwrap();
+        assert_eq!((Some(file.content), file.mode), (key.clone().map(String::into_bytes), 0o600));
+        assert!(world.hosts[host].file("/etc/kubernetes/audit/policy.yaml").is_some());
+    }
+    world.no_argument_has(&key.unwrap());
+
+    // It was made without, and a new key would be one that the others do not have.
+    world.hosts["cp1"].remove(ENCRYPTION);
+    world.hosts["cp2"].remove("/etc/kubernetes");
+    world.sim().serving.remove("cp2");
+    world.later().await;
+    let reason = refusal(steps[1].apply(&world.cx).await.unwrap_err());
+    assert!(reason.ends_with("and cp1 has no /etc/kubernetes/encryption/config.yaml"), "{reason}");
 }

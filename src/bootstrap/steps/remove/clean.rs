@@ -3,13 +3,16 @@
 use crate::bootstrap::engine::{Context, StepError};
 use crate::bootstrap::steps::control_plane::leave;
 use crate::bootstrap::steps::documents::{
-    Documents, PROXY_CA, PROXY_CONFIG, PROXY_KUBECONFIG, UNIT,
+    Documents, ENCRYPTION, PATCHES, PROXY_CA, PROXY_CONFIG, PROXY_KUBECONFIG, UNIT,
 };
 use crate::bootstrap::steps::shared::etc_hosts;
 use crate::bootstrap::transport::{Command, File};
 
 /// Files of ours, beside those that kubeadm's reset removes.
-const OURS: [&str; 5] = [
+const OURS: [&str; 8] = [
+    "/etc/kubernetes/audit/policy.yaml",
+    "/etc/kubernetes/kubeadm.yaml",
+    ENCRYPTION,
     PROXY_CONFIG,
     PROXY_CA,
     PROXY_KUBECONFIG,
@@ -39,10 +42,10 @@ pub(super) async fn clean(
     // It is in the way of nothing if there is none.
     transport.run(&Command::new(["systemctl", "stop", UNIT])).await?;
     cx.run(name, &Command::new(["rm", "-f", "--"].into_iter().chain(OURS))).await?;
+    cx.run(name, &Command::new(["rm", "-rf", "--", PATCHES])).await?;
     if let Some(found) = transport.read(etc_hosts::PATH).await? {
-        let current = String::from_utf8_lossy(&found.content);
-        let wanted = documents.hosts_without_ours(&current);
-        if wanted != current {
+        let wanted = documents.hosts_without_ours(&found.content);
+        if wanted != found.content {
             transport.write(&File::new(etc_hosts::PATH, wanted)).await?;
         }
     }

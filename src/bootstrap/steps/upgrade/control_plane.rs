@@ -83,6 +83,7 @@ impl Step {
                 let words = ["kubeadm", "upgrade", "apply", "--yes"].map(str::to_owned);
                 words.into_iter().chain([target.to_string()]).collect()
             };
+            let words = words.into_iter().chain(self.upgrade.patches(&self.host)?);
             cx.run(name, &Command::new(words).timeout(KUBEADM)).await?;
             shared.changed(name);
         }

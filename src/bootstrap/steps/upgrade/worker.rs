@@ -46,7 +46,9 @@ impl Step {
         let _turn = self.upgrade.batch.acquire().await;
         let via = self.upgrade.shared.through(cx).await?;
         self.upgrade.programs.kubeadm(cx, name, self.upgrade.target()).await?;
-        cx.run(name, &Command::new(["kubeadm", "upgrade", "node"]).timeout(KUBEADM)).await?;
+        let words = ["kubeadm", "upgrade", "node"].map(str::to_owned).into_iter();
+        let words = words.chain(self.upgrade.patches(&self.host)?);
+        cx.run(name, &Command::new(words).timeout(KUBEADM)).await?;
         self.upgrade.replace_kubelet(cx, &via, &self.host).await?;
         self.upgrade.shared.changed(name);
         Ok(())

@@ -112,6 +112,9 @@ impl Join {
         }
         let ticket = shared.ticket(cx, &via).await?;
         cx.host(name)?.write(&File::new(MARKER, "join")).await?;
+        for file in shared.documents.beside(&shared.cluster, host)? {
+            cx.host(name)?.write(&file).await?;
+        }
         let endpoint = &shared.cluster.endpoint;
         let server = format!("{}:{}", endpoint.name, endpoint.port);
         shared.join(cx, name, server, &ticket, None).await?;

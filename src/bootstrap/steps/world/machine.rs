@@ -35,7 +35,7 @@ pub(super) fn answer(sim: &mut Sim, host: &Host, machine: &Recording, command: &
                 fails(1, "The connection to the server was refused")
             }
         }
-        ["rm", "-f", "--", paths @ ..] => {
+        ["rm", "-f" | "-rf", "--", paths @ ..] => {
             for path in paths {
                 machine.remove(path);
             }
@@ -85,7 +85,9 @@ fn kubeadm(sim: &mut Sim, host: &Host, machine: &Recording, words: &[&str]) -> O
         ["init", rest @ ..] => init(sim, host, machine, rest),
         ["join", ..] => join(sim, host, machine, &document),
         ["reset", "--force", ..] => {
-            machine.remove("/etc/kubernetes");
+            for path in ["pki", "manifests", "admin.conf", "kubelet.conf"] {
+                machine.remove(&format!("/etc/kubernetes/{path}"));
+            }
             sim.serving.remove(&host.name);
             // All containers of the host go.
             sim.proxies.remove(&host.name).filter(|generation| *generation == 1).inspect(
