@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::common::{self, Echo, backend_lines, report, wait_for};
 use super::containerd::{Container, Containerd};
 use super::traffic::Traffic;
-use super::{LONG, addresses, config, ready};
+use super::{LONG, addresses, config, ready, turn};
 use crate::skip;
 
 const HANDOVERS: u32 = 20;
@@ -17,6 +17,7 @@ const USER: u32 = 65532;
 
 #[test]
 fn twenty_handovers_between_containers_refuse_reset_and_fail_nothing() {
+    let _turn = turn();
     let Some(program) = common::released() else { skip!("no static release binary") };
     let containerd = match Containerd::start() {
         Ok(containerd) => containerd,
