@@ -1,7 +1,10 @@
 //! From bare hosts to a highly available cluster: what is wished (`spec`), how hosts are reached
-//! (`transport`), what is done in which order (`engine`). It never imports the data plane.
+//! (`transport`), what is done in which order (`engine`), what is put on them (`render`), how
+//! Kubernetes is asked (`kubernetes`), and what makes it (`steps`). It never imports the data plane.
 
 pub mod engine;
+pub mod kubernetes;
+pub mod render;
 pub mod spec;
 pub mod steps;
 pub mod transport;

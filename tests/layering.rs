@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "hardening",
             "health",
             "image",
+            "manifest",
             "model",
             "signal",
             "tls",
@@ -46,12 +47,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     // It never imports the data plane.
-    ("bootstrap", &["config", "image", "model", "signal", "tls"]),
+    ("bootstrap", &["config", "image", "manifest", "model", "signal", "tls"]),
     // Throw-away servers and clients: they know nothing of the proxy.
     ("demo", &[]),
     ("dropin", &["config", "model"]),
     ("hardening", &["config"]),
     ("image", &[]),
+    ("manifest", &[]),
     // It shows the data threads' signs of life.
     ("admin", &["drain", "events", "metrics", "model", "proxy", "throttle"]),
     ("discovery", &["config", "events", "model", "net", "tls", "watch"]),

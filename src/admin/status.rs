@@ -18,6 +18,8 @@ use crate::model::{
 pub struct Identity {
     /// When the process began to serve.
     pub started: Instant,
+    /// Which of several processes that take over from each other it is.
+    pub handover_generation: Option<u32>,
 }
 
 /// A running proxy, as it sees itself. Fields are only ever added.
@@ -28,6 +30,9 @@ pub struct Status {
     pub version: String,
     /// Its process id.
     pub pid: u32,
+    /// `run --generation`: which of several processes that take over from each other serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handover_generation: Option<u32>,
     /// Seconds since it began to serve.
     pub uptime_seconds: u64,
     /// Where clients are accepted.
@@ -170,6 +175,7 @@ impl Status {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
+            handover_generation: identity.handover_generation,
             uptime_seconds: now.saturating_duration_since(identity.started).as_secs(),
             listen: in_force.listen.clone(),
             zone: snapshot.zone.as_deref().map(str::to_owned),

@@ -1,5 +1,19 @@
 //! All steps of a cluster, by what they are about.
 
+pub mod certs;
+pub mod control_plane;
+pub mod documents;
+pub mod kubeconfig;
+pub mod recent;
+pub mod remove;
+pub mod replace;
+pub mod shared;
+pub mod status;
+pub mod upgrade;
+pub mod workers;
+#[cfg(test)]
+mod world;
+
 use std::sync::Arc;
 
 use super::engine::Step;

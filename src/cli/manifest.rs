@@ -3,16 +3,12 @@
 mod replace;
 
 use std::collections::HashSet;
-use std::path::{Component, Path, PathBuf};
-
-use minijinja::{Environment, UndefinedBehavior, context};
+use std::path::{Path, PathBuf};
 
 use super::args::DEFAULT_CONFIG;
 use super::{CliError, output};
+use crate::manifest::{self, ManifestError, Source};
 use crate::model::BackendAddress;
-
-const STATIC_POD: &str = include_str!("../../packaging/static-pod.yaml");
-const RBAC: &str = include_str!("../../packaging/rbac.yaml");
 
 /// The hardened units of systemd; packaging/ has them as files too.
 const SERVICE: &str = include_str!("../../packaging/apiproxy.service");
@@ -120,8 +116,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 
 fn static_pod(args: &StaticPod) -> Result<String, CliError> {
     let config = args.config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG));
-    let config_folder = folder("--config", &config)?;
-    let ca_folder = folder("--ca-file", &args.ca_file)?;
+    folder("--config", &config)?;
+    folder("--ca-file", &args.ca_file)?;
     let pod = match args.generation {
         Some(generation) => format!("{}-g{generation}", args.name),
         None => args.name.clone(),
@@ -133,73 +129,34 @@ fn static_pod(args: &StaticPod) -> Result<String, CliError> {
     if distinct.len() < args.backends.len() {
         return Err(CliError::Usage("--backend: the same address is given twice".to_owned()));
     }
-    render(
-        STATIC_POD,
-        context! {
-            name => pod,
-            generation => args.generation,
-            namespace => args.namespace.clone(),
-            image => args.image.clone(),
-            version => env!("CARGO_PKG_VERSION"),
-            config => config.display().to_string(),
-            config_folder => config_folder.display().to_string(),
-            ca_folder => ca_folder.display().to_string(),
-            ca_file => args.ca_file.display().to_string(),
-            backends => args.backends.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        },
-    )
+    let backends: Vec<_> = args.backends.iter().map(ToString::to_string).collect();
+    let source =
+        if backends.is_empty() { Source::File(config) } else { Source::Backends(backends) };
+    let pod = manifest::StaticPod {
+        name: pod,
+        generation: args.generation,
+        namespace: args.namespace.clone(),
+        image: args.image.clone(),
+        source,
+        ca_file: args.ca_file.clone(),
+        state_folder: None,
+    };
+    pod.render().map_err(|error| failed(&error))
 }
 
 fn rbac(args: &Rbac) -> Result<String, CliError> {
     check_label("--namespace", &args.namespace)?;
-    render(RBAC, context! { namespace => args.namespace.clone() })
+    manifest::rbac(&args.namespace).map_err(|error| failed(&error))
 }
 
-fn render(template: &str, values: minijinja::Value) -> Result<String, CliError> {
-    let mut templates = Environment::new();
-    templates.set_undefined_behavior(UndefinedBehavior::Strict);
-    // Values are quoted as JSON, which is YAML: no value can break out of its place.
-    templates.add_filter("quote", |text: String| serde_json::Value::String(text).to_string());
-    templates
-        .render_str(template, values)
-        .map(|manifest| manifest + "\n")
-        .map_err(|error| CliError::Failed(format!("cannot render the manifest: {error}")))
+fn failed(error: &ManifestError) -> CliError {
+    CliError::Failed(error.to_string())
 }
 
-/// The folder of a file on the node. It is the folder that is mounted: a file that is mounted by
-/// itself stays the old one when a new one is renamed onto its place.
 fn folder<'a>(flag: &str, file: &'a Path) -> Result<&'a Path, CliError> {
-    let plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
-    match file.parent() {
-        Some(folder)
-            if file.is_absolute()
-                && file.components().all(plain)
-                && folder.components().count() > 1 =>
-        {
-            Ok(folder)
-        }
-        _ => Err(CliError::Usage(format!(
-            "{flag} {}: give the absolute path of a file on the node, in a folder other than `/` and \
-             without `..`",
-            file.display()
-        ))),
-    }
+    manifest::folder(file).map_err(|error| CliError::Usage(format!("{flag} {error}")))
 }
 
 fn check_label(flag: &str, name: &str) -> Result<(), CliError> {
-    if is_label(name) {
-        return Ok(());
-    }
-    Err(CliError::Usage(format!(
-        "{flag}: a name in Kubernetes is 1 to 63 lower-case letters, digits and inner hyphens"
-    )))
-}
-
-/// RFC 1123 label.
-fn is_label(name: &str) -> bool {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    (1..=63).contains(&name.len())
-        && name.chars().all(inner)
-        && !name.starts_with('-')
-        && !name.ends_with('-')
+    manifest::check_name(name).map_err(|error| CliError::Usage(format!("{flag}: {error}")))
 }

@@ -19,6 +19,7 @@ use crate::bootstrap::transport::{Command, File, Output};
 pub(super) struct Fake {
     id: StepId,
     needs: Vec<StepId>,
+    follows: Vec<StepId>,
     lane: Lane,
     disruption: Option<Disruption>,
 }
@@ -30,11 +31,17 @@ pub(super) fn id(text: &str) -> StepId {
 
 impl Fake {
     pub(super) fn new(name: &str) -> Self {
-        Self { id: id(name), needs: Vec::new(), lane: Lane::Parallel, disruption: None }
+        let (needs, follows) = (Vec::new(), Vec::new());
+        Self { id: id(name), needs, follows, lane: Lane::Parallel, disruption: None }
     }
 
     pub(super) fn needs(mut self, needs: &[&str]) -> Self {
         self.needs = needs.iter().map(|need| id(need)).collect();
+        self
+    }
+
+    pub(super) fn follows(mut self, follows: &[&str]) -> Self {
+        self.follows = follows.iter().map(|before| id(before)).collect();
         self
     }
 
@@ -64,6 +71,10 @@ impl Step for Fake {
 
     fn needs(&self) -> Vec<StepId> {
         self.needs.clone()
+    }
+
+    fn follows(&self) -> Vec<StepId> {
+        self.follows.clone()
     }
 
     fn lane(&self) -> Lane {

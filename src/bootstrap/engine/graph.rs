@@ -35,6 +35,8 @@ pub struct Graph {
     ids: Vec<StepId>,
     /// What each needs, by index: always smaller ones.
     needs: Vec<Vec<usize>>,
+    /// What each follows besides, by index: smaller ones too.
+    follows: Vec<Vec<usize>>,
 }
 
 impl Graph {
@@ -50,7 +52,7 @@ impl Graph {
                 return Err(GraphError::Twice(id.clone()));
             }
         }
-        let mut needs = Vec::new();
+        let (mut needs, mut follows) = (Vec::new(), Vec::new());
         for (at, step) in steps.iter().enumerate() {
             let mut of_step = BTreeSet::new();
             for need in step.needs() {
@@ -59,18 +61,28 @@ impl Graph {
                 };
                 of_step.insert(*found);
             }
+            // What is not there has nothing to be waited for.
+            let before = step.follows().into_iter().filter_map(|id| index.get(&id).copied());
+            let before: BTreeSet<_> = before.filter(|found| !of_step.contains(found)).collect();
+            follows.push(before.into_iter().collect::<Vec<_>>());
             needs.push(of_step.into_iter().collect::<Vec<_>>());
         }
-        let order = order(&needs).map_err(|cycle| {
+        let both =
+            needs.iter().zip(&follows).map(|(needs, follows)| [&needs[..], follows].concat());
+        let order = order(&both.collect::<Vec<_>>()).map_err(|cycle| {
             GraphError::Cycle(cycle.into_iter().map(|at| ids[at].clone()).collect())
         })?;
         let mut place = vec![0; order.len()];
         for (new, old) in order.iter().enumerate() {
             place[*old] = new;
         }
-        let needs = order.iter().map(|old| needs[*old].iter().map(|need| place[*need]).collect());
+        let placed = |all: &[Vec<usize>]| {
+            let placed = order.iter().map(|old| all[*old].iter().map(|at| place[*at]).collect());
+            placed.collect()
+        };
         Ok(Self {
-            needs: needs.collect(),
+            needs: placed(&needs),
+            follows: placed(&follows),
             ids: order.iter().map(|old| ids[*old].clone()).collect(),
             steps: order.iter().map(|old| Arc::clone(&steps[*old])).collect(),
         })
@@ -99,6 +111,11 @@ impl Graph {
     /// The places of what a step needs itself.
     pub fn needs(&self, at: usize) -> &[usize] {
         &self.needs[at]
+    }
+
+    /// The places of what has to be over before a step, done or failed, besides what it needs.
+    pub fn follows(&self, at: usize) -> &[usize] {
+        &self.follows[at]
     }
 
     /// The place of a step.
@@ -133,6 +150,10 @@ impl Graph {
             needs: kept
                 .iter()
                 .map(|at| self.needs[*at].iter().map(|n| place[n]).collect())
+                .collect(),
+            follows: kept
+                .iter()
+                .map(|at| self.follows[*at].iter().filter_map(|n| place.get(n).copied()).collect())
                 .collect(),
             ids: kept.iter().map(|at| self.ids[*at].clone()).collect(),
             steps: kept.iter().map(|at| Arc::clone(&self.steps[*at])).collect(),

@@ -182,6 +182,12 @@ pub trait Step: Send + Sync + fmt::Debug {
     /// What has to be done before, on any host.
     fn needs(&self) -> Vec<StepId>;
 
+    /// What has to be over before, done or failed: this step works with whatever is there then. So one
+    /// control plane that cannot be had does not keep workers from joining through another.
+    fn follows(&self) -> Vec<StepId> {
+        Vec::new()
+    }
+
     /// Beside what it may run.
     fn lane(&self) -> Lane {
         Lane::Parallel

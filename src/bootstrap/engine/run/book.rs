@@ -12,8 +12,9 @@ pub(super) struct Book<'a> {
     plan: &'a Plan,
     parallel: usize,
     events: &'a Events,
+    /// Who waits for each: those that need it and those that follow it.
     needed_by: Vec<Vec<usize>>,
-    /// How many needs of each are still open.
+    /// How many of those that each waits for are not over yet.
     open: Vec<usize>,
     /// Something that it needs was applied: what was seen of it may not be so any more.
     touched: Vec<bool>,
@@ -38,11 +39,12 @@ impl<'a> Book<'a> {
         let count = graph.len();
         let mut needed_by = vec![Vec::new(); count];
         for at in 0..count {
-            for need in graph.needs(at) {
-                needed_by[*need].push(at);
+            for before in graph.needs(at).iter().chain(graph.follows(at)) {
+                needed_by[*before].push(at);
             }
         }
-        let open: Vec<usize> = (0..count).map(|at| graph.needs(at).len()).collect();
+        let open = |at| graph.needs(at).len() + graph.follows(at).len();
+        let open: Vec<usize> = (0..count).map(open).collect();
         let ready = (0..count).filter(|at| open[*at] == 0).collect();
         Self {
             graph,

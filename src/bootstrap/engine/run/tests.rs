@@ -310,3 +310,27 @@ async fn a_step_that_would_break_quorum_is_refused_with_the_numbers() {
 fn lost() -> TransportError {
     TransportError::Lost { host: "b".to_owned(), reason: "gone".to_owned() }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_follows_waits_for_the_end_whatever_it_is() {
+    let (machines, cx, _) = hosts(&["cp1", "cp2", "w1"]);
+    machines[0].on(["apply"], Answer::fails(1, "no").after(Duration::from_secs(9)));
+    let graph = graph(vec![
+        Fake::new("w1/node").follows(&["cp1/up", "cp2/up", "cp9/up"]),
+        Fake::new("cp1/up"),
+        Fake::new("cp2/up"),
+    ]);
+    let began = Instant::now();
+    let summary = apply_all(&graph, &cx).await;
+    let word = |step: &str| {
+        let found = summary.steps.iter().find(|(name, _)| *name == id(step)).unwrap();
+        found.1.word()
+    };
+    assert_eq!((word("cp1/up"), word("cp2/up"), word("w1/node")), ("failed", "applied", "applied"));
+    let spans = spans(&machines);
+    assert!(spans["w1/node"].0 - began >= Duration::from_secs(9), "after the one that failed");
+    assert!(
+        graph.of_hosts(&BTreeSet::from(["w1".to_owned()])).len() == 1,
+        "it brings along nothing"
+    );
+}

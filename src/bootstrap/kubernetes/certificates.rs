@@ -1,0 +1,69 @@
+//! What is taken from certificates: the pins of a CA, and when one ends.
+
+use ring::digest::{SHA256, digest};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use crate::tls;
+
+/// A PEM text without a usable certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no certificate in it that can be read")]
+pub struct CertificateError;
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    found.ok().filter(|found| !found.is_empty()).ok_or(CertificateError)
+}
+
+/// The `caCertHashes` of kubeadm: `sha256:` and the hash of each certificate's public key (its
+/// `SubjectPublicKeyInfo` in DER, as RFC 7469 pins).
+///
+/// # Errors
+/// No certificate can be read.
+pub fn pins(pem: &[u8]) -> Result<Vec<String>, CertificateError> {
+    let pin = |certificate: &CertificateDer<'_>| {
+        let parsed = x509_parser::parse_x509_certificate(certificate);
+        let (_, certificate) = parsed.map_err(|_| CertificateError)?;
+        let hash = digest(&SHA256, certificate.public_key().raw);
+        Ok(format!("sha256:{}", hex(hash.as_ref())))
+    };
+    certificates(pem)?.iter().map(pin).collect()
+}
+
+/// Whole days until the first certificate ends; negative when it has.
+///
+/// # Errors
+/// No certificate can be read.
+pub fn days_left(pem: &[u8]) -> Result<i64, CertificateError> {
+    let certificates = certificates(pem)?;
+    tls::expiry(&certificates[0]).map(|expiry| expiry.days_left).ok_or(CertificateError)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::PublicKeyData as _;
+
+    use super::*;
+
+    #[test]
+    fn the_pin_is_the_hash_of_the_public_key() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(vec!["a".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let expected = hex(digest(&SHA256, &key.subject_public_key_info()).as_ref());
+        let pem = certificate.pem();
+        assert_eq!(pins(pem.as_bytes()), Ok(vec![format!("sha256:{expected}")]));
+        assert!(days_left(pem.as_bytes()).unwrap() > 365);
+        assert_eq!(pins(b"nothing"), Err(CertificateError));
+        assert_eq!(days_left(b""), Err(CertificateError));
+    }
+}

@@ -1,0 +1,186 @@
+//! One node or member is taken out: no pod is lost, and the quorum holds at every step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use super::{Extra, clean};
+use crate::bootstrap::engine::{Change, Check, Context, Disruption, Lane, Step, StepError, StepId};
+use crate::bootstrap::kubernetes::{Api, Node, removable};
+use crate::bootstrap::spec::{Role, Topology};
+use crate::bootstrap::steps::shared::Shared;
+use crate::bootstrap::steps::{control_plane, workers};
+
+/// The name of the step.
+const STEP: &str = "remove";
+
+/// How long pods may take to leave.
+const DRAIN: Duration = Duration::from_mins(10);
+
+/// Takes one out.
+#[derive(Clone, Debug)]
+pub struct Remove {
+    shared: Arc<Shared>,
+    extra: Extra,
+}
+
+impl Remove {
+    /// Takes this one out.
+    pub fn new(shared: &Arc<Shared>, extra: Extra) -> Self {
+        Self { shared: shared.clone(), extra }
+    }
+
+    fn is_control_plane(&self) -> bool {
+        self.extra.member.is_some() || self.extra.node.as_ref().is_some_and(Node::is_control_plane)
+    }
+
+    async fn found(&self, cx: &Context) -> Result<Check, StepError> {
+        let Some(via) = self.shared.serving(cx).await? else {
+            return Ok(Check::Done);
+        };
+        let name = &self.extra.name;
+        let nodes = Api::new(cx, &via).nodes().await?;
+        if nodes.iter().any(|node| node.name == *name) {
+            return Ok(Check::Needed(Change::new("it is in the cluster and not in the file")));
+        }
+        let Some(member) = &self.extra.member else {
+            return Ok(Check::Done);
+        };
+        let members = Api::new(cx, &via).members().await?;
+        let is_there = members.iter().any(|found| found.id == member.id);
+        let needed = Change::new("its etcd member is still there");
+        Ok(if is_there { Check::Needed(needed) } else { Check::Done })
+    }
+
+    async fn make(&self, cx: &Context) -> Result<(), StepError> {
+        let name = self.extra.name.as_str();
+        let via = self.another(cx).await?;
+        let api = Api::new(cx, &via);
+        let members = match self.shared.cluster.topology {
+            Topology::Stacked => api.members().await?,
+            Topology::External => Vec::new(),
+        };
+        let member = self.extra.member.as_ref();
+        let member = member.and_then(|own| members.iter().find(|member| member.id == own.id));
+        // Before anything is changed: it is refused as a whole or not at all.
+        if let Some(member) = member {
+            let healthy = api.healthy(&members).await?;
+            removable(&members, &healthy, member.id).map_err(|reason| StepError::Refused {
+                reason: format!("{name} stays: {reason}"),
+                remedy: "bring the other members back first, or add one".to_owned(),
+            })?;
+        }
+        let nodes = api.nodes().await?;
+        let node = nodes.iter().find(|node| node.name == name);
+        if let Some(node) = node {
+            drain(&api, node).await?;
+        }
+        if let Some(member) = member {
+            api.remove_member(&members, member.id).await?;
+        }
+        if node.is_some() {
+            api.kubectl(["delete", "node", name, "--ignore-not-found"]).await?;
+        }
+        // A host that is gone for good has nothing to be cleaned.
+        if cx.hosts.contains_key(name) {
+            clean::clean(cx, self.shared.documents.as_ref(), name).await?;
+        }
+        Ok(())
+    }
+
+    /// A control plane of the file that serves: without one, this may be the last of the cluster.
+    async fn another(&self, cx: &Context) -> Result<String, StepError> {
+        let found = self.shared.serving(cx).await?;
+        found.ok_or_else(|| StepError::Refused {
+            reason: format!(
+                "no control plane of the file serves, so {} may be the last",
+                self.extra.name
+            ),
+            remedy: "join another control plane first".to_owned(),
+        })
+    }
+}
+
+/// Cordons a node and moves its pods. A node that is not ready lets none go: they are given up when its
+/// Node is deleted.
+///
+/// # Errors
+/// A pod does not leave in time, for instance because of its `PodDisruptionBudget`.
+pub async fn drain(api: &Api<'_>, node: &Node) -> Result<(), StepError> {
+    let name = node.name.as_str();
+    api.kubectl(["cordon", name]).await?;
+    if !node.ready {
+        return Ok(());
+    }
+    let limit = format!("--timeout={}s", DRAIN.as_secs());
+    let words = ["drain", name, "--ignore-daemonsets", "--delete-emptydir-data", "--force"];
+    let command = crate::bootstrap::kubernetes::kubectl(words.into_iter().chain([limit.as_str()]));
+    let output = api.run(&command.timeout(DRAIN + Duration::from_secs(30))).await?;
+    if output.ok() {
+        return Ok(());
+    }
+    let complaint = output.complaint();
+    let remedy = if complaint.contains("disruption budget") {
+        "a PodDisruptionBudget keeps its pods there: start replicas elsewhere or ease it, and try again"
+    } else {
+        "see `kubectl get pods -A --field-selector spec.nodeName=` and its name, and try again"
+    };
+    let reason = format!("{name} is cordoned, but its pods do not leave it: {complaint}");
+    Err(StepError::Refused { reason, remedy: remedy.to_owned() })
+}
+
+impl Step for Remove {
+    fn id(&self) -> StepId {
+        StepId::new(&self.extra.name, STEP)
+    }
+
+    fn title(&self) -> String {
+        match &self.extra.node {
+            Some(_) => format!("drain {} and take it out of the cluster", self.extra.name),
+            None => format!("remove the etcd member {}", self.extra.name),
+        }
+    }
+
+    fn needs(&self) -> Vec<StepId> {
+        Vec::new()
+    }
+
+    fn follows(&self) -> Vec<StepId> {
+        if self.shared.removed_first.contains(&self.extra.name) {
+            return Vec::new();
+        }
+        let cluster = &self.shared.cluster;
+        let joined = cluster.with_role(Role::ControlPlane).map(|host| (host, control_plane::STEP));
+        let workers = cluster.with_role(Role::Worker);
+        let workers = workers.filter(|host| !host.roles.contains(&Role::ControlPlane));
+        let told = workers.map(|host| (host, workers::config::STEP));
+        joined.chain(told).map(|(host, step)| StepId::new(&host.name, step)).collect()
+    }
+
+    fn lane(&self) -> Lane {
+        if self.is_control_plane() { Lane::Single } else { Lane::Parallel }
+    }
+
+    fn disruption(&self) -> Option<Disruption> {
+        Some(match &self.extra.member {
+            Some(_) => Disruption::EtcdMember,
+            None if self.is_control_plane() => Disruption::ApiServer,
+            None => Disruption::Node,
+        })
+    }
+
+    fn check<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Check, StepError>> {
+        self.found(cx).boxed()
+    }
+
+    fn apply<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<(), StepError>> {
+        async move {
+            let outcome = self.make(cx).await;
+            self.shared.changed(&self.extra.name);
+            outcome
+        }
+        .boxed()
+    }
+}

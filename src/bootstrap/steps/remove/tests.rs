@@ -1,0 +1,152 @@
+//! What is taken out, in which order, and what is refused.
+
+use super::{Extra, extras, reset, steps, unaccounted};
+use crate::bootstrap::engine::{Check, Lane, StepError};
+use crate::bootstrap::kubernetes::{Member, Node};
+use crate::bootstrap::steps::world::{World, cluster};
+
+/// A cluster that is whole, and then a file without these hosts.
+async fn without(gone: &[&str]) -> World {
+    let world = World::new(cluster());
+    world.apply(&world.steps()).await.unwrap();
+    let mut fewer = cluster();
+    fewer.hosts.retain(|host| !gone.contains(&host.name.as_str()));
+    let world = world.with(fewer);
+    world.later().await;
+    world
+}
+
+fn refusal(error: StepError) -> String {
+    match error {
+        StepError::Refused { reason, .. } => reason,
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn what_the_file_does_not_account_for_is_found() {
+    let node = |name: &str| Node { name: name.to_owned(), ..Node::default() };
+    let member = |id, name: &str, address: &str| Member {
+        id,
+        name: name.to_owned(),
+        peer_urls: vec![format!("https://{address}:2380")],
+        ..Member::default()
+    };
+    let nodes = ["cp1", "cp2", "cp3", "cp9", "w1", "w9"].map(node).to_vec();
+    let members = vec![
+        member(1, "cp1", "10.0.0.11"),
+        // Of a host that is just joining: its own step sees to it.
+        member(2, "", "10.0.0.12"),
+        member(9, "cp9", "10.0.0.19"),
+        member(8, "", "10.0.0.18"),
+    ];
+    let extras = unaccounted(&cluster(), nodes, members);
+    let found: Vec<_> = extras
+        .iter()
+        .map(|extra| (extra.name.as_str(), extra.member.as_ref().map(|m| m.id)))
+        .collect();
+    assert_eq!(found, [("cp9", Some(9)), ("w9", None), ("https://10.0.0.18:2380", Some(8))]);
+    assert_eq!(
+        extras[1].note(),
+        "the node w9 is in the cluster and not in the file; `apply --prune` removes it"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_is_drained_before_it_goes_and_cleaned_after() {
+    let world = without(&["w2"]).await;
+    let extras = extras(&world.shared, &world.cx).await.unwrap();
+    let steps = steps(&world.shared, &extras);
+    assert_eq!((steps.len(), steps[0].lane()), (1, Lane::Parallel));
+    assert_eq!(world.apply(&steps).await, Ok(1));
+    let lines = world.hosts["cp1"].lines();
+    let place = |text: &str| lines.iter().position(|line| line.contains(text)).unwrap();
+    let order = ["cordon w2", "drain w2", "delete node w2"].map(place);
+    assert!(order.is_sorted(), "{lines:?}");
+    let machine = &world.hosts["w2"];
+    assert_eq!(machine.ran("kubeadm reset --force"), 1);
+    assert_eq!(machine.paths(), ["/etc/hosts"], "only what we made");
+    assert_eq!(machine.text("/etc/hosts").as_deref(), Some("127.0.0.1 localhost\n"));
+    assert_eq!(steps[0].check(&world.cx).await, Ok(Check::Done));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_do_not_leave_keep_their_node() {
+    let world = without(&["w2"]).await;
+    world.sim().undrainable = Some(
+        "error when evicting pod db-0: Cannot evict pod as it would violate the pod's disruption budget.",
+    );
+    let extras = extras(&world.shared, &world.cx).await.unwrap();
+    let Err(StepError::Refused { reason, remedy }) =
+        world.apply(&steps(&world.shared, &extras)).await
+    else {
+        panic!("not refused");
+    };
+    assert!(reason.starts_with("w2 is cordoned, but its pods do not leave it: "), "{reason}");
+    assert!(remedy.starts_with("a PodDisruptionBudget"), "{remedy}");
+    assert!(world.sim().nodes.contains_key("w2"));
+    assert_eq!(world.hosts["w2"].ran("kubeadm reset"), 0);
+
+    // A dead node has nothing to be waited for.
+    world.sim().nodes.get_mut("w2").unwrap().ready = false;
+    world.hosts["w2"].die("no power");
+    let world = world.without_host("w2");
+    assert_eq!(world.apply(&steps(&world.shared, &extras)).await, Ok(1));
+    assert!(!world.sim().nodes.contains_key("w2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_control_plane_loses_its_member_before_its_node() {
+    let world = without(&["cp3"]).await;
+    let extras = extras(&world.shared, &world.cx).await.unwrap();
+    let steps = steps(&world.shared, &extras);
+    assert_eq!(steps[0].lane(), Lane::Single);
+    assert_eq!(world.apply(&steps).await, Ok(1));
+    let lines = world.hosts["cp1"].lines();
+    let place = |text: &str| lines.iter().position(|line| line.contains(text)).unwrap();
+    let order = ["drain cp3", "member/remove", "delete node cp3"].map(place);
+    assert!(order.is_sorted(), "{lines:?}");
+    let members: Vec<_> = world.sim().members.iter().map(|member| member.id).collect();
+    assert_eq!(members, [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_breaks_the_quorum_changes_nothing() {
+    let world = without(&["cp3"]).await;
+    world.sim().sick.insert(2);
+    let extras = extras(&world.shared, &world.cx).await.unwrap();
+    let error = world.apply(&steps(&world.shared, &extras)).await.unwrap_err();
+    assert_eq!(
+        refusal(error),
+        "cp3 stays: without cp3 etcd has 2 members, of which 1 are healthy and 2 are needed"
+    );
+    assert_eq!(world.hosts["cp1"].ran("cordon"), 0);
+    assert_eq!(world.sim().members.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_control_plane_stays() {
+    let world = without(&["cp1", "cp2", "cp3"]).await;
+    let node = Node { name: "cp1".to_owned(), ready: true, ..Node::default() };
+    let extra = Extra { name: "cp1".to_owned(), node: Some(node), member: None };
+    let error = steps(&world.shared, &[extra])[0].apply(&world.cx).await.unwrap_err();
+    assert_eq!(refusal(error), "no control plane of the file serves, so cp1 may be the last");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_leaves_backups_and_nothing_of_ours() {
+    use crate::bootstrap::transport::File;
+    let world = World::new(cluster());
+    world.apply(&world.steps()).await.unwrap();
+    world.hosts["cp1"].put(File::new("/var/lib/apiproxy/backups/1.db", "kept"));
+    let steps = reset::steps(&world.shared);
+    assert_eq!(world.apply(&steps).await, Ok(5));
+    for (name, host) in &world.hosts {
+        let left: Vec<_> = host.paths().into_iter().filter(|path| path != "/etc/hosts").collect();
+        let backups = if name == "cp1" { vec!["/var/lib/apiproxy/backups/1.db"] } else { vec![] };
+        assert_eq!(left, backups, "{name}");
+    }
+    assert_eq!(world.apply(&steps).await, Ok(0));
+    let workers_first = steps[0].follows();
+    assert_eq!(workers_first.len(), 2, "cp1 comes after w1 and w2: {workers_first:?}");
+}

@@ -1,0 +1,213 @@
+//! What the steps of a cluster share: its file, how it is looked at, and how one joins it.
+
+pub mod etc_hosts;
+pub mod join;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::control_plane::look::{self, Look, Standing};
+use super::documents::Documents;
+use super::recent::Recent;
+use super::workers::look as worker;
+use crate::bootstrap::engine::{Context, StepError};
+use crate::bootstrap::kubernetes::{Api, Node, Report};
+use crate::bootstrap::spec::{Cluster, Host, Role};
+
+/// The pause between two looks of a step that waits for something.
+pub const PACE: Duration = Duration::from_secs(2);
+
+/// What the steps of a cluster share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The cluster of the file.
+    pub cluster: Arc<Cluster>,
+    /// What is put on hosts.
+    pub documents: Arc<dyn Documents>,
+    control_planes: Recent<Look>,
+    workers: Recent<worker::Look>,
+    nodes: Recent<Vec<Node>>,
+    authorities: Recent<String>,
+    /// The latest token that workers join with.
+    pub(super) ticket: join::Tickets,
+    /// The names of hosts that are taken out before others join: dead etcd members, beside which
+    /// kubeadm refuses to add one.
+    pub removed_first: BTreeSet<String>,
+}
+
+impl Shared {
+    /// For the steps of this cluster.
+    pub fn new(cluster: Arc<Cluster>, documents: Arc<dyn Documents>) -> Arc<Self> {
+        Self::removing_first(cluster, documents, BTreeSet::new())
+    }
+
+    /// The same, when these are taken out before others join.
+    pub fn removing_first(
+        cluster: Arc<Cluster>,
+        documents: Arc<dyn Documents>,
+        removed_first: BTreeSet<String>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            removed_first,
+            cluster,
+            documents,
+            control_planes: Recent::default(),
+            workers: Recent::default(),
+            nodes: Recent::default(),
+            authorities: Recent::default(),
+            ticket: join::Tickets::default(),
+        })
+    }
+
+    /// The host of this name.
+    ///
+    /// # Errors
+    /// The file has none.
+    pub fn host(&self, name: &str) -> Result<&Host, StepError> {
+        self.cluster.host(name).ok_or_else(|| StepError::Refused {
+            reason: format!("the file has no host {name}"),
+            remedy: "name one of its hosts".to_owned(),
+        })
+    }
+
+    /// What is there of a control plane.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub async fn look(&self, cx: &Context, name: &str) -> Result<Arc<Look>, StepError> {
+        let host = self.host(name)?;
+        let look = async {
+            let output = cx.run(name, &look::command(&self.cluster, host)).await?;
+            Ok(Look::read(&self.cluster, &Report::read(&output.stdout)))
+        };
+        self.control_planes.get(name, look).await
+    }
+
+    /// What is there of a worker.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub async fn look_at_worker(
+        &self,
+        cx: &Context,
+        name: &str,
+    ) -> Result<Arc<worker::Look>, StepError> {
+        let look = async {
+            let files = self.documents.proxy(&self.cluster, self.host(name)?)?;
+            let files = files.into_iter().map(|file| file.path);
+            let output = cx.run(name, &worker::command(files)).await?;
+            Ok(worker::Look::read(&self.cluster, &Report::read(&output.stdout)))
+        };
+        self.workers.get(name, look).await
+    }
+
+    /// The cluster's CA, in PEM.
+    ///
+    /// # Errors
+    /// The control plane cannot be reached, or has none.
+    pub async fn authority(&self, cx: &Context, via: &str) -> Result<Arc<String>, StepError> {
+        self.authorities.get(via, self.ca(cx, via)).await
+    }
+
+    /// A host is being changed: looks at it count no more.
+    pub fn changed(&self, name: &str) {
+        self.control_planes.forget(name);
+        self.workers.forget(name);
+        self.nodes.forget("");
+    }
+
+    /// How every control plane of the file stands.
+    pub async fn standings(&self, cx: &Context) -> BTreeMap<String, Standing> {
+        let each = self.cluster.with_role(Role::ControlPlane).map(async |host| {
+            let standing = match self.look(cx, &host.name).await {
+                Ok(look) => look.standing(&self.cluster, host),
+                Err(error) => Standing::Away(error.to_string()),
+            };
+            (host.name.clone(), standing)
+        });
+        join_all(each).await.into_iter().collect()
+    }
+
+    /// A control plane that serves; none if there is no cluster yet.
+    ///
+    /// # Errors
+    /// There is a cluster, or may be one, but no control plane of it serves.
+    pub async fn serving(&self, cx: &Context) -> Result<Option<String>, StepError> {
+        let standings = self.standings(cx).await;
+        let serves = |(name, standing): (&String, &Standing)| {
+            (*standing == Standing::Serving).then(|| name.clone())
+        };
+        if let Some(name) = standings.iter().find_map(serves) {
+            return Ok(Some(name));
+        }
+        let fault = |(name, standing): (&String, &Standing)| match standing {
+            Standing::Ill(reason) => Some(format!("{name} is not ready ({reason})")),
+            Standing::Away(reason) => Some(reason.clone()),
+            _ => None,
+        };
+        let faults: Vec<_> = standings.iter().filter_map(fault).collect();
+        if faults.is_empty() {
+            return Ok(None);
+        }
+        Err(StepError::Refused {
+            reason: format!("no control plane serves: {}", faults.join("; ")),
+            remedy: "bring one of them back and try again".to_owned(),
+        })
+    }
+
+    /// The cluster through a control plane that serves.
+    ///
+    /// # Errors
+    /// None does.
+    pub async fn through(&self, cx: &Context) -> Result<String, StepError> {
+        self.serving(cx).await?.ok_or_else(|| StepError::Refused {
+            reason: "there is no cluster yet".to_owned(),
+            remedy: "see why the control planes were not made".to_owned(),
+        })
+    }
+
+    /// The Nodes of the cluster; none if there is no cluster yet.
+    ///
+    /// # Errors
+    /// No control plane serves.
+    pub async fn nodes(&self, cx: &Context) -> Result<Option<Arc<Vec<Node>>>, StepError> {
+        let look = async {
+            match self.serving(cx).await? {
+                Some(via) => Api::new(cx, &via).nodes().await.map(Some),
+                None => Ok(None),
+            }
+        };
+        // "No cluster yet" is kept as well: as an error that is turned back here.
+        let found: Result<_, Option<StepError>> =
+            self.nodes.get("", async { look.await.map_err(Some)?.ok_or(None) }).await;
+        match found {
+            Ok(nodes) => Ok(Some(nodes)),
+            Err(None) => Ok(None),
+            Err(Some(error)) => Err(error),
+        }
+    }
+
+    /// Puts the endpoint's name into a host's `/etc/hosts`.
+    ///
+    /// # Errors
+    /// The host cannot be reached, or the file not be written.
+    pub async fn point_endpoint(
+        &self,
+        cx: &Context,
+        host: &Host,
+        address: std::net::IpAddr,
+    ) -> Result<(), StepError> {
+        use crate::bootstrap::transport::File;
+        let transport = cx.host(&host.name)?;
+        let found = transport.read(etc_hosts::PATH).await?;
+        let current = found.map(|found| found.content).unwrap_or_default();
+        let wanted = self.documents.hosts(&self.cluster, host, address, &current);
+        if wanted != current {
+            transport.write(&File::new(etc_hosts::PATH, wanted)).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,115 @@
+//! `upgrade`: one control plane after the other, then workers in batches; each is drained before its
+//! kubelet is restarted, and the first fault stops it.
+
+mod control_plane;
+mod kubelet;
+pub mod skew;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, try_join_all};
+use tokio::sync::Semaphore;
+
+use super::documents::PATCHES;
+use super::shared::Shared;
+use crate::bootstrap::engine::{Context, Step, StepError};
+use crate::bootstrap::kubernetes::Api;
+use crate::bootstrap::spec::{Host, Role, Version};
+use skew::Versions;
+
+/// How the programs of a version come onto a host: the other part of an upgrade.
+pub trait Programs: Send + Sync + fmt::Debug {
+    /// kubeadm of this version, and kubectl.
+    fn kubeadm<'a>(
+        &'a self,
+        cx: &'a Context,
+        host: &'a str,
+        version: Version,
+    ) -> BoxFuture<'a, Result<(), StepError>>;
+
+    /// kubelet of this version. It is restarted by the caller.
+    fn kubelet<'a>(
+        &'a self,
+        cx: &'a Context,
+        host: &'a str,
+        version: Version,
+    ) -> BoxFuture<'a, Result<(), StepError>>;
+}
+
+/// What the steps of an upgrade share.
+#[derive(Clone, Debug)]
+pub struct Upgrade {
+    shared: Arc<Shared>,
+    programs: Arc<dyn Programs>,
+    /// So many workers are away at the same time.
+    batch: Arc<Semaphore>,
+}
+
+impl Upgrade {
+    /// kubeadm is told of the host's patches anew each time.
+    fn patches(&self, host: &Host) -> Result<Vec<String>, StepError> {
+        let files = self.shared.documents.beside(&self.shared.cluster, host)?;
+        let some = files.iter().any(|file| file.path.starts_with(PATCHES));
+        Ok(if some { vec!["--patches".to_owned(), PATCHES.to_owned()] } else { Vec::new() })
+    }
+
+    fn target(&self) -> Version {
+        self.shared.cluster.kubernetes_version
+    }
+}
+
+/// The versions that run now.
+///
+/// # Errors
+/// No control plane serves, or one cannot be asked.
+pub async fn versions(shared: &Shared, cx: &Context) -> Result<Versions, StepError> {
+    let via = shared.through(cx).await?;
+    let control_planes = shared.cluster.with_role(Role::ControlPlane).map(async |host| {
+        let version = control_plane::version(shared, cx, host).await?;
+        Ok::<_, StepError>((host.name.clone(), version))
+    });
+    let api_servers: BTreeMap<_, _> = try_join_all(control_planes).await?.into_iter().collect();
+    let nodes = Api::new(cx, &via).nodes().await?;
+    let kubelets = nodes.into_iter().filter_map(|node| Some((node.name, node.kubelet?)));
+    Ok(Versions { api_servers, kubelets: kubelets.collect() })
+}
+
+/// The steps to the version of the file, after what runs now was found to allow it; so many workers at
+/// the same time.
+///
+/// # Errors
+/// The versions that run now do not allow it, or cannot be seen.
+pub async fn steps(
+    shared: &Arc<Shared>,
+    cx: &Context,
+    programs: Arc<dyn Programs>,
+    batch: usize,
+) -> Result<Vec<Arc<dyn Step>>, StepError> {
+    let target = shared.cluster.kubernetes_version;
+    let found = versions(shared, cx).await?;
+    skew::allows(&found, target)
+        .map_err(|fault| StepError::Refused { reason: fault.reason, remedy: fault.remedy })?;
+    let batch = Arc::new(Semaphore::new(batch.max(1)));
+    let upgrade = Upgrade { shared: shared.clone(), programs, batch };
+    let mut steps: Vec<Arc<dyn Step>> = Vec::new();
+    let mut before = None;
+    for host in shared.cluster.with_role(Role::ControlPlane) {
+        steps.push(Arc::new(control_plane::Step::new(
+            &upgrade,
+            host,
+            before.replace(host.name.clone()),
+        )));
+    }
+    let last = before;
+    for host in shared.cluster.with_role(Role::Worker) {
+        if !host.roles.contains(&Role::ControlPlane) {
+            steps.push(Arc::new(worker::Step::new(&upgrade, host, last.clone())));
+        }
+    }
+    Ok(steps)
+}
