@@ -80,12 +80,13 @@ async fn a_run_that_is_killed_goes_on_when_it_is_run_again() {
     let server = Server::start("");
     let log = Arc::new(RunLog::create(&server.path("runs"), "apply").unwrap());
     let cx = context(&server, &log);
-    let step = |name: &str, delay| -> Arc<dyn Step> {
+    let wanted = |name: &str, delay| -> Arc<dyn Step> {
         let path = server.path(name).display().to_string();
         Arc::new(Wanted { name: name.to_owned(), path, delay })
     };
     let apply = async |delay| {
-        let graph = Graph::new(vec![step("one", 0), step("two", delay), step("three", 0)]).unwrap();
+        let graph =
+            Graph::new(&[wanted("one", 0), wanted("two", delay), wanted("three", 0)]).unwrap();
         let plan = observe(&graph, &cx, None, 16, &Events::none()).await;
         let (stopper, stop) = Stopper::new();
         let (events, barred) = (Events::none(), |_: &str| None);

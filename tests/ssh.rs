@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use apiproxy::bootstrap::transport::{
     Command, Dialer, Dialing, File, Secret, Ssh, Transport, TransportError,
 };
-use common::sshd::{Server, User, obstacle};
+use common::sshd::{Server, User, obstacle, ssh as ssh_with};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
@@ -41,12 +41,14 @@ async fn refused(ssh: &Ssh) -> String {
     text
 }
 
-/// Is this process gone, as it should be soon?
-fn gone(pid: &str) {
-    let path = Path::new("/proc").join(pid.trim());
-    common::wait_for("the remote command is killed", Duration::from_secs(5), || {
-        (!path.exists()).then_some(())
-    });
+/// Are these processes gone, as they should be soon?
+fn gone(pids: &[String]) {
+    for pid in pids {
+        let path = Path::new("/proc").join(pid.trim());
+        common::wait_for("the remote command is killed", Duration::from_secs(5), || {
+            (!path.exists()).then_some(())
+        });
+    }
 }
 
 /// A command that writes its process id into a file, and then that of a child that outlives signals
@@ -139,7 +141,7 @@ async fn a_limit_of_time_kills_the_command_and_its_children() {
     let error = ssh.run(&command).await.unwrap_err();
     assert!(matches!(error, TransportError::Timeout { .. }), "{error:?}");
     assert!(began.elapsed() < Duration::from_secs(10));
-    pids(server.folder.path()).iter().for_each(|pid| gone(pid));
+    gone(&pids(server.folder.path()));
     // The connection is as good as before.
     assert!(ssh.run(&Command::new(["true"])).await.unwrap().ok());
 }
@@ -152,7 +154,7 @@ async fn what_nobody_waits_for_is_killed() {
     let command = stubborn(server.folder.path());
     let waited = tokio::time::timeout(Duration::from_secs(2), ssh.run(&command)).await;
     assert!(waited.is_err());
-    pids(server.folder.path()).iter().for_each(|pid| gone(pid));
+    gone(&pids(server.folder.path()));
 }
 
 #[tokio::test]
@@ -172,7 +174,7 @@ async fn a_lost_connection_is_told_from_a_failed_command_and_made_again() {
     let error = ssh.run(&Command::script(cut, [file.display().to_string()])).await.unwrap_err();
     assert!(matches!(error, TransportError::Lost { .. }), "{error:?}");
     // What ran there does not go on alone.
-    pids(server.folder.path()).iter().for_each(|pid| gone(pid));
+    gone(&pids(server.folder.path()));
     assert!(ssh.run(&Command::new(["true"])).await.unwrap().ok());
 }
 
@@ -182,7 +184,7 @@ async fn host_keys_are_verified() {
     let strict = server.dialing();
     let unknown = server.path("unknown");
     let nowhere = Dialing { known_hosts: Some(unknown.clone()), ..strict.clone() };
-    let text = refused(&server.ssh_with(nowhere.clone(), &server.host("h1"))).await;
+    let text = refused(&ssh_with(nowhere.clone(), &server.host("h1"))).await;
     let by_hand = format!("`ssh -p {} root@127.0.0.1`", server.port);
     assert!(text.starts_with("h1: its host key is not known; "), "{text}");
     assert!(text.contains(&by_hand) && text.contains("--accept-new"), "{text}");
@@ -190,14 +192,14 @@ async fn host_keys_are_verified() {
     // Learned once, known from then on.
     let learn = Dialing { accept_new: true, ..nowhere.clone() };
     for dialing in [learn.clone(), nowhere] {
-        let ssh = server.ssh_with(dialing, &server.host("h1"));
+        let ssh = ssh_with(dialing, &server.host("h1"));
         assert!(ssh.run(&Command::new(["true"])).await.unwrap().ok());
     }
 
     // Another machine at the same address is never accepted.
     server.change_key();
     for dialing in [strict, learn] {
-        let text = refused(&server.ssh_with(dialing, &server.host("h1"))).await;
+        let text = refused(&ssh_with(dialing, &server.host("h1"))).await;
         assert!(text.contains("its host key is not the one in known_hosts"), "{text}");
         assert!(text.contains("ssh-keygen -R"), "{text}");
     }
@@ -208,18 +210,18 @@ async fn a_login_that_is_refused_has_one_line_with_the_remedy() {
     let server = server!();
     let mut host = server.host("h1");
     host.ssh.identity_file = Some(server.path("stranger"));
-    let text = refused(&server.ssh_with(server.dialing(), &host)).await;
+    let text = refused(&ssh_with(server.dialing(), &host)).await;
     assert!(text.contains("the login was refused") && text.contains("ssh.identityFile"), "{text}");
 
     host.ssh.identity_file = Some(server.path("no-such-key"));
-    let text = refused(&server.ssh_with(server.dialing(), &host)).await;
+    let text = refused(&ssh_with(server.dialing(), &host)).await;
     let key = server.path("no-such-key").display().to_string();
     let expected = format!("h1: there is no private key {key}; correct ssh.identityFile");
     assert_eq!(text, expected);
 
     host.ssh.identity_file = Some(server.path("user"));
     host.ssh.port = Some(common::free_port());
-    let text = refused(&server.ssh_with(server.dialing(), &host)).await;
+    let text = refused(&ssh_with(server.dialing(), &host)).await;
     assert!(text.contains("refuses connections") && text.contains("ssh.port"), "{text}");
 }
 
@@ -229,7 +231,7 @@ async fn a_host_that_says_nothing_is_given_up_and_not_asked_again_at_once() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut host = server.host("h1");
     host.ssh.port = Some(silent.local_addr().unwrap().port());
-    let ssh = server.ssh_with(server.dialing(), &host);
+    let ssh = ssh_with(server.dialing(), &host);
     let began = Instant::now();
     let text = refused(&ssh).await;
     assert!(text.contains("no answer on port"), "{text}");
@@ -359,7 +361,7 @@ async fn root_is_reached_through_sudo() {
     let with = |user: &User, sudo_password: Option<Secret>| {
         let mut host = server.host("h1");
         host.ssh.user = Some(user.name.clone());
-        server.ssh_with(Dialing { sudo_password, ..server.dialing() }, &host)
+        ssh_with(Dialing { sudo_password, ..server.dialing() }, &host)
     };
     let read = sh("id -u; cat").stdin("input\nNONE\n");
     // Without a password, also if one was given; with one; what is read is the command's alone.
@@ -374,7 +376,7 @@ async fn root_is_reached_through_sudo() {
         assert_eq!(ssh.read(&name).await.unwrap().unwrap().owner.0, "root");
         let command = stubborn(server.folder.path()).timeout(Duration::from_secs(2));
         ssh.run(&command).await.unwrap_err();
-        pids(server.folder.path()).iter().for_each(|pid| gone(pid));
+        gone(&pids(server.folder.path()));
         fs::remove_file(server.path("pids")).unwrap();
     }
     let text = refused(&with(&users[1], None)).await;
@@ -386,6 +388,6 @@ async fn root_is_reached_through_sudo() {
     let mut plain = server.host("h1");
     plain.ssh.user = Some(users[0].name.clone());
     plain.ssh.sudo = false;
-    let text = refused(&server.ssh_with(server.dialing(), &plain)).await;
+    let text = refused(&ssh_with(server.dialing(), &plain)).await;
     assert!(text.contains("set ssh.sudo to true, or ssh.user to root"), "{text}");
 }

@@ -129,12 +129,13 @@ impl Server {
 
     /// The way to it as root.
     pub fn ssh(&self) -> Ssh {
-        self.ssh_with(self.dialing(), &self.host("h1"))
+        ssh(self.dialing(), &self.host("h1"))
     }
+}
 
-    pub fn ssh_with(&self, dialing: Dialing, host: &Host) -> Ssh {
-        Ssh::new(host, &Arc::new(Dialer::new(dialing).unwrap()))
-    }
+/// The way to a host with settings of its own.
+pub fn ssh(dialing: Dialing, host: &Host) -> Ssh {
+    Ssh::new(host, &Arc::new(Dialer::new(dialing).unwrap()))
 }
 
 fn make_key(path: &Path) {
