@@ -8,6 +8,8 @@ pub mod recent;
 pub mod remove;
 pub mod replace;
 pub mod shared;
+#[cfg(test)]
+mod shell;
 pub mod status;
 pub mod upgrade;
 pub mod workers;

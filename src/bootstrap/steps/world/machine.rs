@@ -70,6 +70,7 @@ fn kubeadm(sim: &mut Sim, host: &Host, machine: &Recording, words: &[&str]) -> O
             }
             ok("")
         }
+        ["init", "phase", "upload-config" | "control-plane", _, ..] => ok(""),
         ["upgrade", "node"] => {
             let version = sim.configured.clone();
             if let Some(node) = sim.nodes.get_mut(&host.name) {
