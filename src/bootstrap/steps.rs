@@ -11,6 +11,8 @@ pub mod shared;
 #[cfg(test)]
 mod shell;
 pub mod status;
+#[cfg(test)]
+mod tests;
 pub mod upgrade;
 pub mod workers;
 #[cfg(test)]
