@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use apiproxy::balance::{IndexSet, Turn, pick};
 use apiproxy::health::{Machine, Observation, Rules, Verdict};
 use apiproxy::model::{Failure, Policy, Reason, store};
-use apiproxy::proxy::fuzzing::Tracker;
+use apiproxy::proxy::fuzzing::{Direction, Tracker};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 use fixture::{Plane, snapshot};
@@ -90,6 +90,19 @@ fn records(criterion: &mut Criterion) {
     }
 }
 
+fn relay_core(criterion: &mut Criterion) {
+    criterion.bench_function("relay core: a message of 1 KiB", |bencher| {
+        let mut direction = Direction::default();
+        bencher.iter(|| assert!(direction.message(black_box(1024)), "it was not copied"));
+    });
+    criterion.bench_function("relay core: a transfer of 20 MiB", |bencher| {
+        bencher.iter(|| {
+            let piped = Direction::default().transfer(black_box(22));
+            assert_eq!(piped, 20 << 20, "all but the first two reads is spliced");
+        });
+    });
+}
+
 fn relay(criterion: &mut Criterion) {
     let plane = Plane::start();
     for (name, address) in [("direct", plane.backend), ("relayed", plane.proxy)] {
@@ -119,6 +132,6 @@ fn settings() -> Criterion {
 criterion_group! {
     name = pieces;
     config = settings();
-    targets = picking, snapshots, health, records, relay
+    targets = picking, snapshots, health, records, relay_core, relay
 }
 criterion_main!(pieces);

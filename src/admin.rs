@@ -3,11 +3,11 @@
 mod export;
 mod history;
 mod page;
+mod seats;
 mod status;
 
 use std::convert::Infallible;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -20,8 +20,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::yield_now;
 use tokio::time::{interval, sleep, timeout};
 use tracing::{debug, warn};
 
@@ -31,17 +32,18 @@ use crate::metrics::Metrics;
 use crate::model::{InForce, Reader, SourceState};
 use crate::proxy::WorkerHandle;
 use crate::throttle::Throttle;
+use seats::{Progress, Seats};
 
 pub use crate::events::Severity;
 pub use history::{EventStatus, History};
 pub use status::{BackendStatus, ConfigStatus, ReasonStatus, SourceStatus, Status};
 
-/// Admin clients served at a time; more wait. Scrapers and people need few, and a flood of them
-/// must not eat the descriptors of the data path.
+/// Admin clients served at a time. Scrapers and people need few, and a flood of them must not eat the
+/// descriptors of the data path.
 const MOST_CLIENTS: usize = 64;
 
-/// How long a client may take to send its request.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a client may take to send its request: it is a few lines.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a request and its answer may take in all.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(8);
@@ -52,7 +54,7 @@ const LIVE_WITHIN: Duration = Duration::from_secs(2);
 /// Histogram samples are folded this often.
 const FOLD_EVERY: Duration = Duration::from_secs(10);
 
-/// A failure to accept is logged at most this often.
+/// A failure to accept, and a client that loses its seat, are logged at most this often.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// What a status document is made of.
@@ -98,56 +100,65 @@ pub use status::Identity;
 /// Serves until the future is dropped. Runs on the control thread's local runtime.
 pub async fn serve(listener: TcpListener, parts: Parts) {
     let parts = Rc::new(parts);
-    let seats = Arc::new(Semaphore::new(MOST_CLIENTS));
-    let mut clients = tokio::task::JoinSet::new();
+    let mut seats = Seats::new(MOST_CLIENTS);
     let mut fold = interval(FOLD_EVERY);
-    let mut failures = Throttle::new(WARN_EVERY);
+    let (mut failures, mut sheds) = (Throttle::new(WARN_EVERY), Throttle::new(WARN_EVERY));
     let mut phases = parts.view.drain.phases();
     phases.serving().await;
     loop {
-        let Ok(seat) = seats.clone().acquire_owned().await else { return };
-        let stream = tokio::select! {
+        let has_room = seats.has_room();
+        tokio::select! {
             // Whoever asks from now on asks the process that has taken over.
             () = phases.handed_over() => break,
-            Some(_) = clients.join_next() => continue,
-            _ = fold.tick() => {
-                parts.metrics.fold();
-                continue;
-            }
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+            () = seats.changed() => {}
+            _ = fold.tick() => parts.metrics.fold(),
+            accepted = listener.accept(), if has_room => match accepted {
+                Ok((stream, _)) => {
+                    let parts = parts.clone();
+                    if seats.seat(|progress| attend(stream, parts, progress))
+                        && let Some(left_out) = sheds.admit()
+                    {
+                        warn!(left_out, "an admin client that asked nothing has lost its seat to another one");
+                    }
+                    // A request that is here already is read before anybody else comes in.
+                    yield_now().await;
+                }
                 Err(error) => {
                     if let Some(left_out) = failures.admit() {
                         warn!(%error, left_out, "cannot accept an admin client");
                     }
                     sleep(Duration::from_millis(100)).await;
-                    continue;
                 }
             },
-        };
-        let parts = parts.clone();
-        clients.spawn_local(async move {
-            let _seat = seat;
-            let service = service_fn(|request| {
-                let parts = parts.clone();
-                async move { Ok::<_, Infallible>(answer(&parts, &request).await) }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .keep_alive(false)
-                .header_read_timeout(REQUEST_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service);
-            // Who sends and never reads would otherwise keep its seat for ever.
-            match timeout(CLIENT_TIMEOUT, connection).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => debug!(%error, "an admin client went away"),
-                Err(_) => debug!("an admin client was too slow"),
-            }
-        });
+        }
     }
     drop(listener);
-    while clients.join_next().await.is_some() {}
+    seats.emptied().await;
     std::future::pending::<()>().await;
+}
+
+/// Answers one request.
+async fn attend(stream: TcpStream, parts: Rc<Parts>, progress: Progress) {
+    let service = service_fn(|request| {
+        let (parts, progress) = (parts.clone(), progress.clone());
+        async move {
+            progress.asked();
+            let answer = answer(&parts, &request).await;
+            progress.answered();
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .keep_alive(false)
+        .header_read_timeout(REQUEST_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    // Who sends and never reads would otherwise keep its seat for long.
+    match timeout(CLIENT_TIMEOUT, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%error, "an admin client went away"),
+        Err(_) => debug!("an admin client was too slow"),
+    }
 }
 
 type Answer = Response<Full<Bytes>>;

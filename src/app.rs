@@ -9,6 +9,7 @@ mod listeners;
 mod reload;
 mod service;
 mod source;
+mod standby;
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,10 +17,11 @@ use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::sync::mpsc::sync_channel;
 use std::thread;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use crate::config::Config;
@@ -37,6 +39,7 @@ pub use error::StartError;
 pub use given::Given;
 pub use reload::{Command, Commands, Outcome, Refusal};
 pub use source::Source;
+pub use standby::StandBy;
 
 use reload::Reloader;
 
@@ -49,8 +52,13 @@ pub struct Bound {
     live: Live,
     commands: Commands,
     predecessor: Option<Predecessor>,
+    /// systemd has been told that this process has started.
+    stood_by: bool,
     control: Control,
 }
+
+/// How long clients of the control socket may take at the end to hear what is said to them.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// What the control thread runs.
 struct Control {
@@ -101,7 +109,7 @@ impl Bound {
     }
 
     /// `connections.drainTimeout`, whatever it is when it is asked for.
-    pub fn drain_timeout(&self) -> impl Fn() -> std::time::Duration + use<> {
+    pub fn drain_timeout(&self) -> impl Fn() -> Duration + use<> {
         let live = self.live.clone();
         move || live.load().connections.drain_timeout
     }
@@ -152,6 +160,7 @@ impl Bound {
             notifier.ready(takes_over, "serving");
             std::future::pending().await
         };
+        let last_words = Notify::new();
         // Who is wanted is nobody's business any more when the end has begun: after a handover, all
         // connections leave.
         let mut phases = self.drain.phases();
@@ -168,7 +177,7 @@ impl Bound {
                 () = admin::serve(admin_listener, admin) => {}
                 () = health::run(health) => {}
                 () = following => {}
-                () = control::run(socket) => {}
+                () = control::run(socket, &last_words) => {}
                 () = control::reload(reloads, self.commands, &notifier) => {}
                 () = service::tell_end(&notifier, self.drain.phases()) => {}
                 () = service::feed_watchdog(
@@ -176,6 +185,7 @@ impl Bound {
                     systemd::watchdog(takes_over),
                     async || service::all_answer(&workers).await,
                     self.drain.phases(),
+                    self.stood_by,
                 ) => {}
                 () = events::watch(self.reader.clone(), events.clone(), moves) => {}
             }
@@ -201,13 +211,17 @@ impl Bound {
             for worker in workers.iter() {
                 worker.ended().await;
             }
+            // Without connections that takes no time, and somebody waits for an answer.
+            let _ = timeout(LAST_WORDS, last_words.notified()).await;
             info!("every connection has ended");
             Ok(())
         };
         tokio::select! {
-            result = ended => result,
-            result = takeover => result,
+            biased;
+            // First, so that it hears of the end before that comes, and says so to systemd.
             () = control => Err(StartError::ControlDied),
+            result = takeover => result,
+            result = ended => result,
         }
     }
 }

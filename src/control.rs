@@ -12,7 +12,8 @@ mod socket;
 mod sockets;
 mod takeover;
 
-pub use client::{AskError, ask};
+pub use client::{AskError, Follower, ask, follow};
+pub use handover::show_counters;
 pub use protocol::{Answer, Code, Refusal, Reply, Request, VERSION};
 pub use server::{Parts, Reload, serve};
 pub use socket::{ClaimError, claim, make_folder};

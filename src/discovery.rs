@@ -5,6 +5,7 @@ mod cache;
 mod found;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod known;
 mod kubernetes;
 mod list;
 mod names;
@@ -21,6 +22,7 @@ use crate::events::Events;
 use crate::model::{Entry, InForce, Writer};
 
 pub use found::{Origin, Server};
+pub use known::{Known, known};
 pub use names::look_up;
 pub use roster::Roster;
 

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::model::Reader;
@@ -46,7 +47,7 @@ pub struct Stamped {
 struct Kept {
     events: VecDeque<(Instant, Stamped)>,
     failovers: VecDeque<Stamped>,
-    latest: u64,
+    latest: watch::Sender<u64>,
 }
 
 /// The ring of the last events. Clones share it.
@@ -58,7 +59,7 @@ impl Default for Events {
         Self(Rc::new(RefCell::new(Kept {
             events: VecDeque::new(),
             failovers: VecDeque::new(),
-            latest: 0,
+            latest: watch::Sender::new(0),
         })))
     }
 }
@@ -69,8 +70,8 @@ impl Events {
     pub fn record(&self, event: Event) {
         let (now, at) = (Instant::now(), SystemTime::now());
         let mut kept = self.0.borrow_mut();
-        kept.latest += 1;
-        let number = kept.latest;
+        kept.latest.send_modify(|latest| *latest += 1);
+        let number = *kept.latest.borrow();
         let same = kept.events.iter().rposition(|(_, known)| known.event == event);
         let mut left_out = 0;
         if let Some(place) = same.filter(|_| event.repeats()) {
@@ -103,7 +104,12 @@ impl Events {
 
     /// The number of the latest event; 0 before the first. Unchanged means: nothing new.
     pub fn latest(&self) -> u64 {
-        self.0.borrow().latest
+        *self.0.borrow().latest.borrow()
+    }
+
+    /// Tells of each new event, by the number of the latest.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.0.borrow().latest.subscribe()
     }
 }
 
@@ -116,7 +122,7 @@ fn push<T>(queue: &mut VecDeque<T>, item: T, most: usize) {
 
 /// Records what the data threads do by themselves, until the future is dropped. A reload can change the
 /// rules that they go by.
-pub async fn watch(snapshot: Reader, events: Events, rules: tokio::sync::watch::Receiver<Rules>) {
+pub async fn watch(snapshot: Reader, events: Events, rules: watch::Receiver<Rules>) {
     let mut changed = snapshot.subscribe();
     let mut episodes = Episodes::new(*rules.borrow());
     loop {

@@ -41,15 +41,43 @@ const FIRST_KEEPALIVE: Duration = Duration::from_secs(15);
 /// # Errors
 /// What the kernel says: the address is in use, not on this host, or needs privileges.
 pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    listen_as(address, false)
+}
+
+/// The same beside a listener at the same port of another address, a wildcard or one under it, while
+/// that one's port is shared ([`share_port`]). Who connects meets the one whose address is nearer.
+///
+/// # Errors
+/// As [`listen`].
+pub fn listen_beside(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    listen_as(address, true)
+}
+
+/// Lets [`listen_beside`] bind the port of this listener, or nobody any more. Only sockets of the same
+/// user can (socket(7), `SO_REUSEPORT`).
+///
+/// # Errors
+/// The kernel refuses.
+pub fn share_port(listener: &impl AsFd, shared: bool) -> io::Result<()> {
+    SockRef::from(listener).set_reuse_port(shared)
+}
+
+fn listen_as(address: SocketAddr, beside: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
+    socket.set_reuse_port(beside)?;
     socket.bind(&address.into())?;
     tune_accepted(&socket, FIRST_KEEPALIVE)?;
     socket.listen(BACKLOG)?;
+    if beside {
+        // A second process is told that the port is taken, as ever, unless it is one of the same user
+        // that asks to share it: that this was allowed once the kernel remembers with the port.
+        share_port(&socket, false)?;
+    }
     Ok(socket.into())
 }
 

@@ -13,7 +13,7 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A changed file is read when it has been left alone for so long: whoever writes it in place does not
 /// pause longer.
-const SETTLED: Duration = Duration::from_secs(1);
+pub const SETTLED: Duration = Duration::from_secs(1);
 
 /// The same when the last line has no end, as in the middle of writing.
 const SETTLED_WITHOUT_END: Duration = Duration::from_secs(10);

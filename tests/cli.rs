@@ -8,8 +8,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
-use common::{ANY_PORT, Cluster, Echo, Proxy, apiproxy, backend_lines, command, outcome};
+use common::{ANY_PORT, Cluster, Echo, Proxy, apiproxy, backend_lines, command, outcome, wait_for};
 use serde_json::Value;
 
 const CA: &str = "--insecure-skip-verify";
@@ -43,6 +44,7 @@ fn wrong_flags_are_refused() {
         (&["status", "--admin", "nonsense"], "invalid value 'nonsense' for '--admin <IP:PORT>'"),
         (&["status", "-o", "yaml"], "possible values: table, json"),
         (&["demo", "--duration", "never"], "invalid value 'never' for '--duration <DURATION>'"),
+        (&["demo", "--duration", "90"], "write it as 30s, 2m or 1m30s"),
         (&["demo", "--listen", "here"], "invalid value 'here' for '--listen <IP:PORT>'"),
         (&["manifest", "static-pod", "-b", "x"], "`x` has no port"),
         (&["manifest", "static-pod", "-c", "rel"], "give the absolute path of a file on the node"),
@@ -86,7 +88,7 @@ fn help_names_the_flags_of_each_command() {
     let cases: &[(&[&str], &[&str])] = &[
         (&["run"], &[proxy, &["--no-hardening"]].concat()),
         (&["check"], &[proxy, &["--output"]].concat()),
-        (&["status"], &["--admin", "--output", "--events", "--watch"]),
+        (&["status"], &["--admin", "--output", "--events", "--watch", "--control-socket"]),
         (&["demo"], &["--duration", "--listen", "--calm"]),
         (
             &["manifest", "static-pod"],
@@ -195,7 +197,7 @@ fn status_and_check_show_backends() {
     for backend in findings["backends"].as_array().unwrap() {
         let keys: Vec<_> = backend.as_object().unwrap().keys().map(String::as_str).collect();
         let expected = "address certificateDaysLeft certificateExpires code message milliseconds \
-                        name state";
+                        name source state";
         let mut sorted = keys.clone();
         sorted.sort_unstable();
         assert_eq!(sorted.join(" "), expected, "{keys:?}");
@@ -204,6 +206,65 @@ fn status_and_check_show_backends() {
     let check = apiproxy(&["check", "--config", file.to_str().unwrap()]);
     assert_eq!(check.code, Some(1), "{check:?}");
     assert!(check.stdout.contains("0 of 3 backends are ready: nothing could be served"));
+}
+
+#[test]
+fn check_probes_what_discovery_has_found_before_and_says_what_it_does_not_ask() {
+    let cluster = Cluster::new(3);
+    let folder = cluster.folder.path();
+    let addresses: Vec<_> = cluster.servers.iter().map(|s| s.address().to_string()).collect();
+    std::fs::write(folder.join("servers"), addresses[..2].join("\n") + "\n").unwrap();
+    let check = format!(
+        "backends: [{{ name: seed, address: \"{}\" }}]\n\
+         healthCheck: {{ tls: {{ caFile: ca.crt }} }}\n",
+        addresses[0]
+    );
+    // A run that has found two writes the cache, with the third one.
+    std::fs::write(folder.join("all"), addresses.join("\n") + "\n").unwrap();
+    let finder = Proxy::start(
+        folder,
+        &format!("{check}discovery: {{ file: all, cacheFile: cache.json }}\n"),
+    );
+    finder.wait_ready(3);
+    wait_for("the cache is written", Duration::from_secs(10), || {
+        folder.join("cache.json").exists().then_some(())
+    });
+    drop(finder);
+
+    let file = folder.join("check.yaml");
+    let text = format!(
+        "apiVersion: apiproxy.io/v1alpha1\nkind: ProxyConfiguration\n{check}discovery: {{ \
+         kubernetes: {{ kubeconfig: none.conf }}, file: servers, cacheFile: cache.json }}\n"
+    );
+    std::fs::write(&file, &text).unwrap();
+    let run = |more: &[&str]| {
+        let arguments = [&["check", "--config", file.to_str().unwrap()], more].concat();
+        apiproxy(&arguments)
+    };
+    let table = run(&[]);
+    assert_eq!(table.code, Some(0), "{table:?}");
+    for text in [
+        "SOURCE",
+        "3 of 3 backends are ready",
+        "discovery by kubernetes: not asked; a running proxy does",
+        "discovery by file: 1 more server, probed above",
+        "discovery by cache: 1 more server, probed above",
+    ] {
+        assert!(table.stdout.contains(text), "no {text} in {table:?}");
+    }
+    let sources = |outcome: &common::Outcome| -> Vec<String> {
+        let findings: Value = serde_json::from_str(&outcome.stdout).unwrap();
+        let backends = findings["backends"].as_array().unwrap();
+        backends.iter().map(|b| b["source"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(sources(&run(&["-o", "json"])), ["static", "file", "cache"]);
+    // With dead seeds it is the cache that serves: usable all the same.
+    cluster.servers[..2].iter().for_each(apiproxy::demo::ApiServer::crash);
+    std::fs::remove_file(folder.join("servers")).unwrap();
+    let check = run(&[]);
+    assert_eq!(check.code, Some(0), "{check:?}");
+    assert!(check.stdout.contains("discovery by file: No such file"), "{check:?}");
+    assert!(check.stdout.contains("1 of 3 backends are ready"), "{check:?}");
 }
 
 #[test]

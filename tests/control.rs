@@ -4,7 +4,7 @@
 mod common;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -202,6 +202,49 @@ fn nonsense_is_refused_and_hurts_nobody() {
     report(&format!("heard after {:?} behind 20 silent clients", start.elapsed()));
     drop(silent);
     assert_eq!(state(&proxy, "cp1"), "drained");
+}
+
+#[test]
+fn followers_leave_seats_for_commands_and_say_nothing_more() {
+    let cluster = Cluster::new(2);
+    let proxy = cluster.proxy(CHECK, LINES);
+    let follow = b"{\"version\":1,\"request\":{\"events\":{\"follow\":true}}}\n";
+    let open = || {
+        let mut stream = UnixStream::connect(&proxy.control).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream.write_all(follow).unwrap();
+        let mut line = String::new();
+        BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
+        (stream, line)
+    };
+    let mut followers: Vec<_> = (0..8).map(|_| open()).collect();
+    for (_, line) in &followers {
+        assert!(line.contains("\"started\"") && line.contains("\"number\":1,"), "{line}");
+    }
+    assert!(open().1.contains("8 clients follow the events already"), "no seat is left for it");
+    done(&ask(&proxy, &["drain", "cp1"]), "cp1 is drained");
+    for (stream, _) in &mut followers {
+        let mut line = String::new();
+        BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains("drained by an operator") && !line.contains("\"started\""), "{line}");
+    }
+    // A command on such a connection would be heard late, or never.
+    let (mut stream, _) = followers.pop().unwrap();
+    stream.write_all(b"{\"version\":1,\"request\":{\"status\":{}}}\n").unwrap();
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("this connection tells of events"), "{rest}");
+    // Who hangs up gives its seat back.
+    drop(followers);
+    wait_for("seats are free", LONG, || open().1.contains("started").then_some(()));
+    // And what is newer than one that is known can be asked for.
+    let after = |number: u64| {
+        let request =
+            format!("{{\"version\":1,\"request\":{{\"events\":{{\"after\":{number}}}}}}}\n");
+        say(&proxy.control, request.as_bytes())
+    };
+    assert!(after(0).contains("\"started\"") && !after(1).contains("\"started\""));
+    assert!(after(u64::MAX).contains("\"events\":[]"), "{}", after(u64::MAX));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use apiproxy::admin::SourceStatus;
-use apiproxy::demo::{ApiServer, Authority, Issue, Telling};
+use apiproxy::demo::{ApiServer, Authority, Issue, Issued, Telling};
 
 use common::{Cluster, Proxy, free_port, in_network, no_network, report, wait_for};
 
@@ -166,10 +166,14 @@ fn a_cache_serves_when_all_seeds_are_dead() {
 const HOSTS: [&str; 4] = ["10.89.0.1", "10.89.0.2", "10.89.0.3", "10.89.0.4"];
 const LINKS: [&str; 4] = ["10.89.0.1/24", "10.89.0.2/24", "10.89.0.3/24", "10.89.0.4/24"];
 
-/// A kubeconfig of a client certificate, beside its files.
-fn write_kubeconfig(folder: &Path, authority: &Authority) {
+fn client_certificate(authority: &Authority) -> Issued {
     let issue = Issue { names: &["apiproxy"], client: true, ..Issue::default() };
-    let issued = authority.issue(issue).unwrap();
+    authority.issue(issue).unwrap()
+}
+
+/// A kubeconfig of a client certificate, beside its files.
+fn write_kubeconfig(folder: &Path, authority: &Authority) -> Issued {
+    let issued = client_certificate(authority);
     std::fs::write(folder.join("ca.crt"), authority.pem()).unwrap();
     std::fs::write(folder.join("client.crt"), &issued.cert_pem).unwrap();
     std::fs::write(folder.join("client.key"), &issued.key_pem).unwrap();
@@ -178,6 +182,7 @@ fn write_kubeconfig(folder: &Path, authority: &Authority) {
         contexts: [{ name: apiproxy, context: { cluster: c, user: apiproxy } }]\n\
         users: [{ name: apiproxy, user: { client-certificate: client.crt, client-key: client.key } }]\n";
     std::fs::write(folder.join("apiproxy.conf"), text).unwrap();
+    issued
 }
 
 /// All servers say the same, as they read the same etcd.
@@ -196,28 +201,36 @@ fn endpoint_slices_are_followed_through_the_backends_themselves() {
     in_network("slices", &LINKS, follow_endpoint_slices);
 }
 
-fn follow_endpoint_slices() {
-    let authority = Authority::new("test").unwrap();
+/// A server on each host, who all let nobody list anything without a certificate.
+fn start_servers(authority: &Authority) -> Vec<ApiServer> {
     let issued = authority.server().unwrap();
     let start = |host: usize| {
         let address = format!("{}:6443", HOSTS[host]).parse().unwrap();
-        ApiServer::start(&format!("cp{}", host + 1), &issued, address).unwrap()
-    };
-    let servers: Vec<ApiServer> = (0..4).map(start).collect();
-    // Nobody may list anything without a certificate.
-    for server in &servers {
+        let server = ApiServer::start(&format!("cp{}", host + 1), &issued, address).unwrap();
         server.require_client_cert(true);
-    }
-    say(&servers, &[0, 1, 2], &Telling::Event);
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("ca.crt"), authority.pem()).unwrap();
-    let config = format!(
+        server
+    };
+    (0..HOSTS.len()).map(start).collect()
+}
+
+/// The configuration of a proxy that knows one of the servers.
+fn with_seed(servers: &[ApiServer]) -> String {
+    format!(
         "backends: [{{ name: seed, address: \"{}\" }}]\n\
          healthCheck: {{ interval: 500ms, tls: {{ caFile: ca.crt }} }}\n\
          connections: {{ drainTimeout: 2s }}\n\
          discovery: {{ kubernetes: {{ kubeconfig: apiproxy.conf }}, cacheFile: cache.json }}\n",
         servers[0].address()
-    );
+    )
+}
+
+fn follow_endpoint_slices() {
+    let authority = Authority::new("test").unwrap();
+    let servers = start_servers(&authority);
+    say(&servers, &[0, 1, 2], &Telling::Event);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("ca.crt"), authority.pem()).unwrap();
+    let config = with_seed(&servers);
     let proxy = Proxy::start(folder.path(), &config);
     // The kubeconfig comes later than the proxy.
     wait_for("its lack is told", 5 * SECOND, || {
@@ -267,8 +280,13 @@ fn follow_endpoint_slices() {
         (0..65).map(|n| format!("10.90.0.{n}:6443").parse().unwrap()).collect();
     absurd(&many, "65 servers");
     absurd(&["10.89.0.1:0".parse().unwrap()], "no port");
-    let told = proxy.log_text().matches("an absurd answer: it names no server").count();
-    assert!(told <= 1, "told {told} times");
+    // Lines come in order, but by a thread of their own, later than the status: when the last one is
+    // there, so are all before it.
+    proxy.wait_log("an absurd answer: 0 is no port");
+    let log = proxy.log_text();
+    for told in ["it names no server", "127.0.0.1:6443 is", "224.0.0.1:6443 is", "it names 65"] {
+        assert_eq!(log.matches(&format!("an absurd answer: {told}")).count(), 1, "{told}");
+    }
 
     // One leaves for good: dead, and named no longer.
     servers[3].crash();
@@ -289,4 +307,48 @@ fn follow_endpoint_slices() {
     assert!(TcpStream::connect(proxy.listen).is_ok());
     let cache = std::fs::read_to_string(folder.path().join("cache.json")).unwrap();
     assert!(cache.contains(&cp3), "{cache}");
+}
+
+#[test]
+fn a_renewed_client_certificate_is_used_at_once() {
+    if let Some(why) = no_network() {
+        skip!("{why}");
+    }
+    in_network("renewed", &LINKS, renew_the_certificate);
+}
+
+fn renew_the_certificate() {
+    let authority = Authority::new("test").unwrap();
+    let servers = start_servers(&authority);
+    say(&servers, &[0, 1, 2], &Telling::Event);
+    let folder = tempfile::tempdir().unwrap();
+    let old = write_kubeconfig(folder.path(), &authority);
+    let proxy = Proxy::start(folder.path(), &with_seed(&servers));
+    let [cp2, cp3, cp4] = [1, 2, 3].map(|host| servers[host].address().to_string());
+    wait_names(&proxy, &["seed", &cp2, &cp3], 20 * SECOND);
+    let shown = |issued: &Issued| {
+        let certificates = servers.iter().map(ApiServer::last_client_certificate);
+        certificates.flatten().any(|certificate| certificate == *issued.chain[0])
+    };
+    assert!(shown(&old), "discovery has shown its certificate");
+
+    // The certificate is there before its key: the watch goes on with the old ones.
+    let new = client_certificate(&authority);
+    replace(&folder.path().join("client.crt"), &new.cert_pem);
+    proxy.wait_log("the new credentials of discovery are of no use");
+    say(&servers, &[0, 1, 2, 3], &Telling::Event);
+    wait_names(&proxy, &["seed", &cp2, &cp3, &cp4], 10 * SECOND);
+    assert!(!shown(&new));
+    assert_eq!(source(&proxy, "kubernetes").unwrap().problem, None);
+
+    // A watch lasts five minutes at least: nothing but the new key ends it.
+    let start = Instant::now();
+    replace(&folder.path().join("client.key"), &new.key_pem);
+    wait_for("the new certificate is shown", 10 * SECOND, || shown(&new).then_some(()));
+    report(&format!("a renewed certificate is shown after {:?}", start.elapsed()));
+    proxy.wait_log("the credentials of discovery were replaced");
+    assert_eq!(names(&proxy).len(), 4);
+    // And what is told on the new watch is heard.
+    say(&servers, &[0, 1, 2], &Telling::Event);
+    wait_names(&proxy, &["seed", &cp2, &cp3], 60 * SECOND);
 }

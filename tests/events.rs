@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use apiproxy::admin::{EventStatus, History, Severity};
-use common::{Cluster, Proxy, apiproxy, http_get, wait_for};
+use common::{Cluster, Proxy, Running, apiproxy, command, http_get, wait_for};
 use serde_json::Value;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -109,6 +109,47 @@ fn what_happens_is_told_with_its_reason() {
     let json = apiproxy(&["status", "--events", "-o", "json", "--admin", &admin]);
     let printed: History = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(printed.events, events);
+}
+
+#[test]
+fn events_are_followed_through_the_control_socket() {
+    let cluster = Cluster::new(2);
+    let mut proxy = cluster.proxy("interval: 500ms, fastInterval: 100ms,", "");
+    let socket = proxy.control.to_str().unwrap().to_owned();
+    let listed = apiproxy(&["status", "--events", "-o", "json", "--control-socket", &socket]);
+    assert_eq!(listed.code, Some(0), "{listed:?}");
+    let listed: History = serde_json::from_str(&listed.stdout).unwrap();
+    assert_eq!((listed.pid, listed.events.clone()), (proxy.child.id(), history(&proxy)));
+    let file = cluster.folder.path().join("followed");
+    let mut command = command(&["status", "--events", "--watch", "-o", "json"]);
+    command.args(["--control-socket", &socket]);
+    command.stdout(std::fs::File::create(&file).unwrap()).stderr(std::process::Stdio::null());
+    let mut follower = Running(command.spawn().unwrap());
+    let told = || -> Vec<EventStatus> {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    wait_for("what has happened is told", LONG, || (told().len() >= 3).then_some(()));
+    cluster.server("cp1").crash();
+    let death = |events: &[EventStatus]| {
+        events.iter().any(|event| event.kind == "state" && event.message.contains("-> dead"))
+    };
+    wait_for("the death is told", LONG, || death(&told()).then_some(()));
+    let known = history(&proxy);
+    wait_for("all of it is told", LONG, || (told().len() >= known.len()).then_some(()));
+    assert_eq!(told(), known, "each once, in order");
+    // The last word of the process is told too.
+    proxy.signal(15);
+    proxy.wait_end(LONG);
+    wait_for("the end is told", LONG, || {
+        told().last().is_some_and(|event| event.kind == "shuttingDown").then_some(())
+    });
+    common::send_signal(follower.0.id(), 2);
+    let status = wait_for("it ends", LONG, || follower.0.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+    // Who names a socket means it.
+    apiproxy(&["status", "--events", "--control-socket", &socket]).refused(1, "cannot reach");
 }
 
 #[test]

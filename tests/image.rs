@@ -1,9 +1,14 @@
-//! `apiproxy image`: what it refuses, that it is reproducible, and that containerd runs it.
+//! `apiproxy image`: what it refuses, that it is reproducible, that containerd runs it, and that its
+//! containers take over from each other.
 #![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
 mod common;
 #[path = "image/containerd.rs"]
 mod containerd;
+#[path = "image/overlap.rs"]
+mod overlap;
+#[path = "handover/traffic.rs"]
+mod traffic;
 
 use std::fs;
 use std::io::{Read, Write};

@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 use std::net::TcpStream;
 use std::process::Command;
 use std::thread;
@@ -37,6 +38,40 @@ fn the_client_over_connections_max_is_reset_at_once() {
     for connection in &mut held {
         client.name(connection).unwrap();
     }
+}
+
+#[test]
+fn a_limit_of_open_files_that_leaves_room_for_nobody_is_refused_with_what_to_do() {
+    if !common::has_program("prlimit") {
+        skip!("prlimit is not there to limit a process");
+    }
+    let run = |limit: usize, level: &str| {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={limit}:{limit}")).arg(common::program());
+        command.args([
+            "run",
+            "-b",
+            "127.0.0.1:1",
+            "--insecure-skip-verify",
+            "--control-socket",
+            "",
+        ]);
+        command.args(["-l", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-level", level]);
+        command.stdin(std::process::Stdio::null());
+        command
+    };
+    let refused = common::outcome(&mut run(120, "error"));
+    refused.refused(1, "the limit of open files (120) leaves room for 0 connections");
+    refused.refused(1, "LimitNOFILE=65536");
+    // At the floor it serves.
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let mut command = run(384, "info");
+    let _child = common::Running(command.stderr(fs::File::create(&log).unwrap()).spawn().unwrap());
+    wait_for("it serves", Duration::from_secs(10), || {
+        fs::read_to_string(&log).unwrap().contains("serving").then_some(())
+    });
+    assert!(fs::read_to_string(&log).unwrap().contains("max=64"), "and says how many it serves");
 }
 
 /// Sets the limit of open files of a running process.
@@ -104,4 +139,40 @@ fn a_shortage_of_file_descriptors_is_survived_without_blaming_a_backend() {
     for backend in proxy.status().backends {
         assert_eq!((backend.state.as_str(), backend.connect_failures_total), ("ready", 0));
     }
+}
+
+#[test]
+fn a_crowd_that_asks_nothing_does_not_keep_the_admin_endpoint_busy() {
+    const CROWD: usize = 600;
+    let cluster = Cluster::new(1);
+    let proxy = cluster.proxy("", "");
+    let open = |number: usize| {
+        let mut stream = TcpStream::connect(proxy.admin).unwrap();
+        // Every other one begins a request that it does not end.
+        if number.is_multiple_of(2) {
+            stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n").unwrap();
+        }
+        stream
+    };
+    let mut crowd: Vec<_> = (0..CROWD).map(open).collect();
+    let mut worst = Duration::ZERO;
+    for round in 0..10 {
+        let start = Instant::now();
+        assert_eq!(common::http_get(proxy.admin, "/livez"), (200, "ok\n".to_owned()));
+        worst = worst.max(start.elapsed());
+        crowd.extend((0..CROWD / 10).map(|number| open(number + round)));
+    }
+    report(&format!("/livez behind {CROWD} half-open clients: {worst:?} at most"));
+    assert!(worst < Duration::from_secs(1), "{worst:?}");
+    let files = fs::read_dir(format!("/proc/{}/fd", proxy.child.id())).unwrap().count();
+    assert!(files < 150, "{files} descriptors are open");
+    proxy.wait_log("has lost its seat to another one");
+    // Also those who have a seat lose it soon.
+    let start = Instant::now();
+    for stream in &mut crowd {
+        let end = read_to_end(stream, Duration::from_secs(5));
+        assert!(!end.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "held");
+    }
+    report(&format!("the last of them was let go after {:?}", start.elapsed()));
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }

@@ -10,17 +10,17 @@ use std::fs;
 use std::net::TcpStream;
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use apiproxy::demo::ApiServer;
 use apiproxy::metrics::CATALOGUE;
-use common::{Cluster, Proxy, has_program, report, run, wait_for};
+use common::{Cluster, Proxy, Running, has_program, report, run, wait_for};
 use serde_json::Value;
 use server::{Prometheus, hastened};
 
 /// Metrics that are there only where something is configured or has happened.
-const SOMETIMES: &[&str] = &["apiproxy_endpoints_age_seconds", "apiproxy_handovers_total"];
+const SOMETIMES: &[&str] = &["apiproxy_endpoints_age_seconds"];
 
 const LONG: Duration = Duration::from_mins(1);
 
@@ -101,11 +101,12 @@ struct Scene {
 
 impl Scene {
     fn start() -> Self {
-        let cluster = Cluster::new(3);
-        let proxy = cluster.proxy(
-            "interval: 500ms, fastInterval: 50ms,",
-            "connections: { max: 40 }\nrebalance: { enabled: false }\n",
-        );
+        Self::of(Cluster::new(3), "")
+    }
+
+    fn of(cluster: Cluster, more: &str) -> Self {
+        let lines = "connections: { max: 40 }\nrebalance: { enabled: false }\n".to_owned() + more;
+        let proxy = cluster.proxy("interval: 500ms, fastInterval: 50ms,", &lines);
         let rules = hastened(&text("packaging/prometheus-rules.yaml"));
         let prometheus = Prometheus::start(proxy.admin, &rules);
         Self { cluster, proxy, prometheus, held: Vec::new() }
@@ -241,6 +242,64 @@ fn each_alert_fires_when_it_should_and_not_otherwise() {
     // The proxy itself is gone.
     scene.proxy.child.kill().unwrap();
     scene.wait_firing("ApiproxyDown", &[]);
+}
+
+#[test]
+fn each_alert_of_an_operation_fires_when_it_goes_wrong_and_not_otherwise() {
+    if !has_program("prometheus") {
+        skip!("prometheus is not installed");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("servers");
+    let discovery = format!("discovery: {{ file: \"{}\" }}\n", list.display());
+    let cluster = Cluster::new(3);
+    let found = format!("{}\n", cluster.server("cp3").address());
+    fs::write(&list, &found).unwrap();
+    let scene = Scene::of(cluster, &discovery);
+    // Longer than any alert waits: what a source goes on saying is no old news.
+    scene.stays_quiet(Duration::from_secs(20));
+    // Nor are a reload and a handover that go well.
+    let good = fs::read_to_string(&scene.proxy.file).unwrap();
+    scene.proxy.replace_config(&(good.clone() + "zone: a\n"));
+    scene.proxy.reload();
+    assert!(scene.proxy.metric("apiproxy_config_reloads_total", &["applied"]) > 0.5);
+    scene.stays_quiet(Duration::from_secs(3));
+
+    scene.proxy.replace_config("kind: ProxyConfig\n");
+    scene.proxy.reload();
+    scene.wait_firing("ApiproxyReloadRefused", &[]);
+    scene.proxy.replace_config(&(good + "zone: a\n"));
+    scene.proxy.reload();
+    scene.wait_quiet();
+
+    // A process that reaches no backend, where this one does, does not take over.
+    let blind = folder.path().join("blind.yaml");
+    let lines = "backends: [{ address: \"127.0.0.1:1\" }]\nhealthCheck: { type: tcp }\n";
+    fs::write(&blind, scene.proxy.config(lines)).unwrap();
+    let successor = |file: &Path| {
+        let mut command = Command::new(common::program());
+        command.args(["run", "--take-over", "--config"]).arg(file);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Running(command.spawn().unwrap())
+    };
+    let mut blind = successor(&blind);
+    let status = wait_for("it gives up", LONG, || blind.0.try_wait().unwrap());
+    assert_eq!(status.code(), Some(1));
+    scene.wait_firing("ApiproxyHandoverFailed", &[]);
+    scene.wait_quiet();
+
+    // The list of servers is lost; the servers stay.
+    fs::remove_file(&list).unwrap();
+    scene.wait_firing("ApiproxyEndpointsStale", &[]);
+    assert_eq!(scene.proxy.status().backends.len(), 3);
+    fs::write(&list, &found).unwrap();
+    scene.wait_quiet();
+
+    // And a handover that goes well is none of them: the process that has taken over is scraped.
+    let mut heir = successor(&scene.proxy.file);
+    wait_for("it has taken over", LONG, || (scene.proxy.status().pid == heir.0.id()).then_some(()));
+    scene.stays_quiet(Duration::from_secs(5));
+    assert_eq!(heir.0.try_wait().unwrap(), None);
 }
 
 #[test]

@@ -249,6 +249,42 @@ fn listeners_come_and_go_and_a_failure_changes_nothing() {
     client.name(&mut old).unwrap();
 }
 
+/// Regression: the change from an address to all of them, and back, was refused, because the old
+/// listener had the port.
+#[test]
+fn a_listener_gives_way_to_one_that_overlaps_and_nobody_is_refused() {
+    let cluster = Cluster::new(3);
+    let proxy = cluster.proxy("", "");
+    let port = proxy.listen.port();
+    let everywhere = SocketAddr::from(([0, 0, 0, 0], port));
+    let elsewhere = SocketAddr::from(([127, 0, 0, 2], port));
+    let now = format!("listen: [\"{}\"]", proxy.listen);
+    let text = proxy.config(&cluster.lines(""));
+    let load = load(&cluster, &proxy);
+    for _ in 0..10 {
+        assert!(TcpStream::connect(elsewhere).is_err());
+        proxy.replace_config(&text.replace(&now, &format!("listen: [\"{everywhere}\"]")));
+        proxy.reload();
+        assert_eq!(proxy.status().listen, [everywhere], "{:?}", proxy.status().config.refusal);
+        TcpStream::connect(elsewhere).unwrap();
+        // A second process is told that the port is taken, as ever.
+        for address in [proxy.listen, everywhere] {
+            let taken = std::net::TcpListener::bind(address).unwrap_err();
+            assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        proxy.replace_config(&text);
+        proxy.reload();
+        assert_eq!(proxy.status().listen, [proxy.listen], "{:?}", proxy.status().config.refusal);
+        wait_for("the wide one is closed", SECOND, || TcpStream::connect(elsewhere).err());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let sums = load.end();
+    assert_unharmed(&sums);
+    assert!(sums.requests > 400 && sums.short > 80, "the load was none: {sums:?}");
+    assert_eq!(sums.redials, 0, "no lasting connection was closed");
+}
+
 #[test]
 fn the_last_good_configuration_stays_and_what_needs_a_restart_is_told() {
     let cluster = Cluster::new(2);

@@ -122,6 +122,31 @@ fn who_takes_over_is_the_main_process_and_nobody_stops() {
     new.wait_end(LONG);
 }
 
+/// Regression: a process that stood by said nothing, so that systemd gave it up after its TimeoutStartSec.
+#[test]
+fn who_stands_by_has_started_and_lives_and_serves_when_it_is_needed() {
+    let (_backends, site) = site();
+    let manager = Manager::new();
+    let mut newer = site.start_with(&["--take-over", "--generation", "2"], |_| {});
+    newer.wait_log("serving", LONG);
+    let older = site.start_with(&["--take-over", "--generation", "1"], |command| {
+        manager.environment(command);
+        command.env("WATCHDOG_USEC", "300000");
+    });
+    let news = manager.news();
+    assert!(news.starts_with("READY=1\nSTATUS=standing by: "), "{news}");
+    assert!(news.contains("generation 2 serves already"), "{news}");
+    for _ in 0..5 {
+        assert_eq!(manager.hear(), "WATCHDOG=1\n");
+    }
+    assert_eq!(site.pid(), newer.pid());
+    newer.signal(9);
+    newer.wait_end(LONG);
+    assert_eq!(manager.news(), "READY=1\nSTATUS=serving\n");
+    assert_eq!(site.pid(), older.pid());
+    assert_eq!(manager.hear(), "WATCHDOG=1\n");
+}
+
 /// A command line of bash that starts what follows it with these sockets as systemd passes them.
 fn activate(command: &mut Command, sockets: &[(&str, &OwnedFd)]) {
     let program = command.get_program().to_owned();

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use apiproxy::admin::Status;
+use apiproxy::admin::{EventStatus, Status};
 use common::{Cluster, Proxy, Running, send_signal, wait_for};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -110,7 +110,7 @@ fn a_small_terminal_does_not_scroll() {
 }
 
 #[test]
-fn without_a_terminal_it_is_one_block_a_second() {
+fn without_a_terminal_it_is_one_block_or_line_a_second_and_each_event_once() {
     let cluster = Cluster::new(2);
     let proxy = cluster.proxy("", "");
     let run = |arguments: &[&str], enough: &dyn Fn(&str) -> bool| {
@@ -134,10 +134,21 @@ fn without_a_terminal_it_is_one_block_a_second() {
     let blocks = |text: &str| text.matches("2 of 2 backends ready").count();
     let text = run(&[], &|text| blocks(text) == 3);
     assert!(!text.contains('\x1b') && text.ends_with("\n\n"), "{text:?}");
-    let documents = |text: &str| {
-        serde_json::Deserializer::from_str(text).into_iter::<Status>().flatten().count()
-    };
-    run(&["-o", "json"], &|text| documents(text) == 3);
-    let begins = |text: &str| text.matches("WHAT AND WHY").count();
-    run(&["--events"], &|text| begins(text) == 3);
+    let lines = run(&["-o", "json"], &|text| text.matches('\n').count() == 3);
+    for line in lines.lines() {
+        assert_eq!(serde_json::from_str::<Status>(line).unwrap().backends.len(), 2);
+    }
+    let count = |text: &str, word: &str| text.matches(word).count();
+    let events = run(&["--events"], &|text| {
+        if count(text, " started ") == 1 && count(text, " reload ") == 0 {
+            proxy.replace_config(&proxy.config(&(cluster.lines("") + "zone: a\n")));
+            proxy.reload();
+        }
+        count(text, " reload ") > 0
+    });
+    assert_eq!((count(&events, "WHAT AND WHY"), count(&events, " started ")), (1, 1), "{events}");
+    let lines = run(&["--events", "-o", "json"], &|text| count(text, "\"reload\"") > 0);
+    for line in lines.lines() {
+        serde_json::from_str::<EventStatus>(line).unwrap();
+    }
 }

@@ -6,7 +6,14 @@ use std::path::PathBuf;
 use clap::Parser;
 
 /// All peers, in the order of the table's columns.
-const PEERS: [&str; 6] = ["direct", "apiproxy", "haproxy", "haproxy-splice", "nginx", "envoy"];
+const PEERS: [&str; 7] =
+    ["direct", "apiproxy", "haproxy", "haproxy-splice", "nginx", "envoy", TWO_THREADS];
+
+/// Those that take part unless asked otherwise: every one with a single worker thread.
+const USUAL: [&str; 6] = ["direct", "apiproxy", "haproxy", "haproxy-splice", "nginx", "envoy"];
+
+/// Our own program with two data threads.
+pub(crate) const TWO_THREADS: &str = "apiproxy-2-threads";
 
 /// The name of the results that the README shows.
 pub(crate) const NAME: &str = "comparison";
@@ -25,7 +32,7 @@ pub(crate) struct Options {
     pub(crate) only: Vec<String>,
 
     /// Peers, separated by commas.
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values = PEERS, value_parser = PEERS)]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values = USUAL, value_parser = PEERS)]
     pub(crate) peers: Vec<String>,
 
     /// One more build of apiproxy to compare; with the name `apiproxy`, instead of the released one.

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::args::Options;
+use crate::args::{Options, TWO_THREADS};
 use crate::peers::{Kind, Peer};
 use crate::procfs;
 
@@ -39,11 +39,16 @@ pub(crate) fn find(options: &Options) -> io::Result<(Vec<Peer>, Vec<String>)> {
         add("direct", Kind::Direct, Some(PathBuf::new()), Some("no proxy".to_owned()));
     }
     let ours = options.programs.iter().any(|(name, _)| name == "apiproxy");
-    let built = (!ours && wanted("apiproxy")).then(build).transpose()?;
-    let ours = built.iter().map(|program| ("apiproxy".to_owned(), program.clone()));
-    for (name, program) in ours.chain(options.programs.iter().cloned()) {
+    let two = wanted(TWO_THREADS);
+    let built = (two || !ours && wanted("apiproxy")).then(build).transpose()?;
+    let both = [("apiproxy", 1, !ours && wanted("apiproxy")), (TWO_THREADS, 2, two)];
+    let built = both.into_iter().filter(|(.., wished)| *wished).filter_map(|(name, threads, _)| {
+        built.clone().map(|program| (name.to_owned(), program, threads))
+    });
+    let given = options.programs.iter().map(|(name, program)| (name.clone(), program.clone(), 1));
+    for (name, program, threads) in built.chain(given) {
         let version = procfs::version(Command::new(&program).arg("--version"), "apiproxy");
-        add(&name, Kind::Apiproxy, Some(program), version);
+        add(&name, Kind::Apiproxy { threads }, Some(program), version);
     }
     for (name, splice) in [("haproxy", false), ("haproxy-splice", true)] {
         if wanted(name) {

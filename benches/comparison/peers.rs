@@ -30,7 +30,10 @@ const SPAN: u32 = 4_000;
 pub(crate) enum Kind {
     /// None: clients talk to the server.
     Direct,
-    Apiproxy,
+    Apiproxy {
+        /// Data threads.
+        threads: u8,
+    },
     Haproxy {
         splice: bool,
     },
@@ -102,7 +105,7 @@ impl Peer {
         let config = folder.join("config.yaml");
         let template = match &self.kind {
             Kind::Direct => "",
-            Kind::Apiproxy => {
+            Kind::Apiproxy { .. } => {
                 command.args(["run", "--config"]).arg(&config);
                 include_str!("peers/apiproxy.yaml")
             }
@@ -125,6 +128,10 @@ impl Peer {
         } else {
             "# no splicing"
         };
+        let threads = match &self.kind {
+            Kind::Apiproxy { threads } => *threads,
+            _ => 1,
+        };
         let module = match &self.kind {
             Kind::Nginx { module } => module.display().to_string(),
             _ => String::new(),
@@ -138,6 +145,7 @@ impl Peer {
             ("@BACKEND_PORT@", backend.port().to_string()),
             ("@ADMIN@", free_port()?.to_string()),
             ("@OPTIONS@", options.to_owned()),
+            ("@THREADS@", threads.to_string()),
             ("@MODULE@", module),
             ("@FOLDER@", folder.display().to_string()),
         ];

@@ -107,7 +107,8 @@ they share the machine with the proxy. `direct` is what both take by themselves.
 - **CPU of the proxy**: `/proc/PID/task/*/schedstat` of all its threads and processes. **Busy time of the machine**:
   `/proc/stat`, clients and server included.
 - **Paced requests**: 16 clients with a request every 10 ms each. **Beside bulk**: two more streams of 20 MB answers.
-  **Beside slow readers**: eight clients that each take 6.5 MB/s of a 100 MB answer.
+  **Beside slow readers**: eight clients that each take 6.5 MB/s of a 100 MB answer; a **stalled** one takes 64 KiB every
+  two seconds.
 - **Memory**: `VmRSS` of all processes of the proxy, shared pages of nginx's two included; sockets and pipes are the
   kernel's, and not in it. **Active**: a 20 MB answer is on its way, its client takes 2.6 MB/s, and
   all buffers are full.

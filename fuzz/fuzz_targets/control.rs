@@ -19,7 +19,10 @@ fuzz_target!(|data: &[u8]| {
     }
     if let Ok(reply) = Reply::decode(data) {
         let line = reply.encode();
-        whole(&line);
+        let again = whole(&line);
+        if let Answer::Events(_) = &reply.answer {
+            assert_eq!(Reply::decode(again).unwrap(), reply);
+        }
     }
 });
 

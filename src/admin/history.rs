@@ -10,6 +10,9 @@ use crate::events::{Events, Severity, Stamped};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct History {
+    /// The process that they are of: each counts from 1.
+    #[serde(default)]
+    pub pid: u32,
     /// The events.
     pub events: Vec<EventStatus>,
 }
@@ -39,7 +42,19 @@ pub struct EventStatus {
 impl History {
     /// All events that are kept.
     pub fn new(events: &Events) -> Self {
-        Self { events: events.all().iter().map(EventStatus::new).collect() }
+        Self::after(events, 0)
+    }
+
+    /// Those that are newer than the one with this number.
+    pub fn after(events: &Events, number: u64) -> Self {
+        let all = events.all();
+        let newer = all.iter().filter(|event| event.number > number);
+        Self { pid: std::process::id(), events: newer.map(EventStatus::new).collect() }
+    }
+
+    /// The number of the newest.
+    pub fn latest(&self) -> Option<u64> {
+        self.events.iter().map(|event| event.number).max()
     }
 }
 

@@ -32,6 +32,7 @@ pub fn build(config: &Config) -> Result<Bound, StartError> {
 /// As [`build`].
 #[expect(clippy::too_many_lines, reason = "one list of who gets what, in order")]
 pub fn build_on(config: &Config, mut given: Given) -> Result<Bound, StartError> {
+    let settings = settings(config)?;
     let (method, methods) = watch::channel(Method::new(&config.health_check)?);
     let (open, listeners): (Vec<_>, Vec<_>) = given.bind(&config.listen)?.into_iter().unzip();
     if open.is_empty() {
@@ -40,6 +41,7 @@ pub fn build_on(config: &Config, mut given: Given) -> Result<Bound, StartError> 
     let addresses: Vec<_> = open.iter().map(|open| open.address).collect();
     let (admin_listener, admin_address) = bind_admin(config.admin.listen, &mut given)?;
     let metrics = Metrics::new()?;
+    crate::control::show_counters(&metrics);
     let started = Instant::now().into_std();
     let (writer, reader) = store(first_snapshot(config, &given, started));
     let events = Events::default();
@@ -51,7 +53,7 @@ pub fn build_on(config: &Config, mut given: Given) -> Result<Bound, StartError> 
         control::keep(&sockets, &listeners, &admin_listener, socket)
             .map_err(StartError::Runtime)?;
     }
-    let live = Live::new(settings(config));
+    let live = Live::new(settings);
     let workers = proxy::start(proxy::Parts {
         listeners,
         live: live.clone(),
@@ -135,8 +137,9 @@ pub fn build_on(config: &Config, mut given: Given) -> Result<Bound, StartError> 
         socket,
         reloads,
     };
-    let (admin, predecessor, commands) = (admin_address, given.predecessor, asks);
-    Ok(Bound { addresses, admin, drain, reader, live, commands, predecessor, control })
+    let (admin, commands) = (admin_address, asks);
+    let Given { predecessor, stood_by, .. } = given;
+    Ok(Bound { addresses, admin, drain, reader, live, commands, predecessor, stood_by, control })
 }
 
 fn first_snapshot(config: &Config, given: &Given, now: std::time::Instant) -> Snapshot {
@@ -145,10 +148,7 @@ fn first_snapshot(config: &Config, given: &Given, now: std::time::Instant) -> Sn
     Snapshot { generation: 0, zone: config.zone.clone(), policy: config.balance, entries }
 }
 
-fn settings(config: &Config) -> Settings {
-    Settings {
-        connect: config.connect,
-        connections: within_file_limit(config.connections, true),
-        rebalance: config.rebalance,
-    }
+fn settings(config: &Config) -> Result<Settings, StartError> {
+    let connections = within_file_limit(config.connections, true)?;
+    Ok(Settings { connect: config.connect, connections, rebalance: config.rebalance })
 }

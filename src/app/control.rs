@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tracing::{info, warn};
 
 use super::{Commands, Outcome};
@@ -47,13 +47,15 @@ pub(super) fn keep(
 }
 
 /// Hears commands until the drain begins, and then waits to be dropped. Without a socket, only that.
-pub(super) async fn run(socket: Option<(UnixListener, control::Parts)>) {
+/// `done` is told when nobody waits for an answer any more.
+pub(super) async fn run(socket: Option<(UnixListener, control::Parts)>, done: &Notify) {
     if let Some((listener, parts)) = socket {
         match control::serve(listener, parts).await {
             Ok(()) => info!("the control socket is closed"),
             Err(error) => warn!(%error, "the control socket cannot be served"),
         }
     }
+    done.notify_one();
     pending::<()>().await;
 }
 

@@ -19,6 +19,20 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The limit of open files leaves no room for connections.
+    #[error(
+        "the limit of open files ({limit}) leaves room for {room} connections; it must be at least {needed}, \
+         and 65536 is a good one\n  raise it: LimitNOFILE=65536 in a unit of systemd, `ulimit -n 65536` in a \
+         shell, or the limit of the container runtime"
+    )]
+    FewFiles {
+        /// The limit.
+        limit: u64,
+        /// Connections that it leaves room for.
+        room: usize,
+        /// The smallest limit that will do.
+        needed: u64,
+    },
     /// None of the default addresses can be listened on.
     #[error("this host has neither 127.0.0.1 nor [::1]; set `listen`")]
     NoListener,

@@ -26,6 +26,8 @@ pub struct Given {
     instead: bool,
     pub(super) predecessor: Option<Predecessor>,
     pub(super) generation: Option<u32>,
+    /// It has waited, and systemd has been told that it has started.
+    pub(super) stood_by: bool,
 }
 
 impl Given {
@@ -65,6 +67,12 @@ impl Given {
     #[must_use]
     pub fn generation(self, generation: Option<u32>) -> Self {
         Self { generation, ..self }
+    }
+
+    /// It has waited until it was needed.
+    #[must_use]
+    pub fn stood_by(self, stood_by: bool) -> Self {
+        Self { stood_by, ..self }
     }
 
     /// The listeners of clients: given ones where their addresses are those of the configuration.

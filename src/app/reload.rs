@@ -1,7 +1,7 @@
 //! Puts a changed configuration in force while the proxy runs: all of it that can change, or, when
 //! anything is wrong with it, nothing.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::time::SystemTime;
 
@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
+use super::StartError;
 use super::changes::{changes, needs_restart};
 use super::listeners::{self, Open};
 use super::source::Source;
@@ -19,6 +20,7 @@ use crate::events::{self, Event, Events, Reload};
 use crate::health::Method;
 use crate::metrics::Metrics;
 use crate::model::InForce;
+use crate::net;
 use crate::proxy::{Live, Settings, WorkerHandle};
 use crate::watch::{LOOK_EVERY, Watch, has_end};
 
@@ -217,8 +219,13 @@ impl Reloader {
             let method = Method::new(&config.health_check);
             Some(method.map_err(|error| Refusal(vec![format!("health check: {error}")]))?)
         };
+        let is_news = config.connections.max != self.current.connections.max;
+        let connections = listeners::within_file_limit(config.connections, is_news)
+            .map_err(|error| Refusal(vec![error.to_string()]))?;
+        let settings =
+            Settings { connect: config.connect, connections, rebalance: config.rebalance };
         let unwanted = self.change_listeners(&config.listen).await?;
-        self.apply(config, method, unwanted);
+        self.apply(config, settings, method, unwanted);
         Ok(outcome)
     }
 
@@ -258,8 +265,7 @@ impl Reloader {
             }
         }
         let refuse = |error: String| Refusal(vec![error]);
-        let bound = listeners::bind(&missing, &mut Vec::new())
-            .map_err(|error| refuse(error.to_string()))?;
+        let bound = self.bind(&missing, &old).await.map_err(|error| refuse(error.to_string()))?;
         let (new, sockets): (Vec<_>, Vec<_>) = bound.into_iter().unzip();
         stay.extend(new);
         if stay.is_empty() {
@@ -278,16 +284,37 @@ impl Reloader {
         Ok(old.into_iter().map(|open| open.address).collect())
     }
 
+    /// Binds the listeners that are new. One that overlaps with one of the `old`, which are to be closed,
+    /// stands beside it until then, so that nobody is refused in between.
+    async fn bind(
+        &self,
+        missing: &[Listen],
+        old: &[Open],
+    ) -> Result<Vec<(Open, TcpListener)>, StartError> {
+        let meets = |wanted: &Listen| {
+            old.iter().any(|open| listeners::overlap(wanted.address, open.address))
+        };
+        match self.parts.workers.first() {
+            Some(worker) if missing.iter().any(meets) => {
+                worker.share_ports(true).await.map_err(StartError::Runtime)?;
+                let bound = listeners::bind_by(missing, &mut Vec::new(), net::listen_beside);
+                worker.share_ports(false).await.map_err(StartError::Runtime)?;
+                bound
+            }
+            _ => listeners::bind(missing, &mut Vec::new()),
+        }
+    }
+
     /// Nothing here can fail.
-    fn apply(&mut self, config: Config, method: Option<Method>, unwanted: Vec<SocketAddr>) {
+    fn apply(
+        &mut self,
+        config: Config,
+        settings: Settings,
+        method: Option<Method>,
+        unwanted: Vec<SocketAddr>,
+    ) {
         let Parts { live, method: methods, places, roster, workers, .. } = &self.parts;
-        let is_news = config.connections.max != self.current.connections.max;
-        let connections = listeners::within_file_limit(config.connections, is_news);
-        live.replace(Settings {
-            connect: config.connect,
-            connections,
-            rebalance: config.rebalance,
-        });
+        live.replace(settings);
         self.parts.moves.send_replace(moves(&config));
         if let Some(method) = method {
             methods.send_replace(method);

@@ -12,7 +12,7 @@ use crate::proxy::WorkerHandle;
 use crate::systemd::Notifier;
 
 /// Signs of life are given so many times within the time that systemd allows.
-const SIGNS: u32 = 3;
+pub(super) const SIGNS: u32 = 3;
 
 /// Says when the drain begins, unless another process has taken over: then it is that one's service.
 pub(super) async fn tell_end(notifier: &Notifier, mut phases: Phases) {
@@ -23,15 +23,19 @@ pub(super) async fn tell_end(notifier: &Notifier, mut phases: Phases) {
     pending::<()>().await;
 }
 
-/// Gives a sign of life while `is_alive` says so in time, until another process has taken over.
+/// Gives a sign of life while `is_alive` says so in time, until another process has taken over. Begins
+/// when this process serves, or at once when systemd has been told already that it has `started`.
 pub(super) async fn feed_watchdog(
     notifier: &Notifier,
     time: Option<Duration>,
     is_alive: impl AsyncFn() -> bool,
     mut phases: Phases,
+    started: bool,
 ) {
     let Some(time) = time else { return pending().await };
-    phases.serving().await;
+    if !started {
+        phases.serving().await;
+    }
     let mut ticks = interval(time / SIGNS);
     let mut silent = false;
     while !phases.current().is_handed_over() {
@@ -77,7 +81,7 @@ mod tests {
         let is_alive = async || !stuck.get() || pending().await;
         let drain = Drain::starting();
         let time = Some(Duration::from_secs(3));
-        let feed = feed_watchdog(&notifier, time, is_alive, drain.phases());
+        let feed = feed_watchdog(&notifier, time, is_alive, drain.phases(), false);
         let script = async {
             let seconds = |count: u64| sleep(Duration::from_millis(count * 1000 + 500));
             seconds(5).await;

@@ -1,6 +1,7 @@
 //! The flags that say what to proxy, shared by `run`, `check` and `manifest`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::CliError;
 use crate::app::Source;
@@ -46,6 +47,12 @@ pub(super) struct ProxyArgs {
     /// Shape of log lines [default: text].
     #[arg(long, value_name = "FORMAT", value_parser = format)]
     pub(super) log_format: Option<LogFormat>,
+}
+
+/// A time as a flag gives it.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = |error| format!("{error}; write it as 30s, 2m or 1m30s");
+    humantime::parse_duration(text).map_err(wrong)
 }
 
 fn level(text: &str) -> Result<LogLevel, String> {

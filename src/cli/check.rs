@@ -12,7 +12,7 @@ use super::output::{self, Format};
 use super::{CliError, runtime};
 use crate::app::StartError;
 use crate::config::{BackendSpec, Config};
-use crate::discovery;
+use crate::discovery::{self, Known};
 use crate::health::{Probe, Report, Session, Trust, Verdict};
 use crate::model::{Host, Reason, State};
 use crate::tls;
@@ -35,6 +35,19 @@ pub(super) struct Args {
 struct Findings {
     usable: bool,
     backends: Vec<Finding>,
+    /// Where backends come from besides the configuration.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<SourceFinding>,
+}
+
+/// What a source of discovery has to say.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SourceFinding {
+    source: &'static str,
+    /// Servers that it alone names; absent when only a running proxy asks it, or when it is of no use.
+    servers: Option<usize>,
+    problem: Option<String>,
 }
 
 /// What was found at one backend.
@@ -43,6 +56,8 @@ struct Findings {
 struct Finding {
     name: String,
     address: String,
+    /// `static` for one of `backends`, else the source of discovery that names it.
+    source: &'static str,
     /// What a running proxy would make of this answer.
     state: State,
     code: String,
@@ -67,13 +82,47 @@ async fn examine(config: &Config) -> Result<Findings, CliError> {
     let trust = config.health_check.tls.as_ref().map(Trust::read).transpose();
     let trust = trust.map_err(StartError::from)?.map(Rc::new);
     let probe = Probe::new(&config.health_check, trust);
-    let examined = config.backends.iter().map(|backend| examine_one(&probe, backend));
+    let known = discovery::known(config);
+    let named = known.iter().filter_map(|known| Some((known.origin, known.servers.as_ref()?)));
+    let found = named.flat_map(|(origin, servers)| {
+        servers.iter().flatten().map(move |server| (origin.as_str(), server))
+    });
+    let all = config.backends.iter().map(|backend| ("static", backend)).chain(found);
+    let examined = all.map(|(source, backend)| examine_one(&probe, source, backend));
     let backends = futures_util::future::join_all(examined).await;
     let usable = backends.iter().any(|finding| finding.state == State::Ready);
-    Ok(Findings { usable, backends })
+    let sources = known.iter().map(SourceFinding::new).collect();
+    Ok(Findings { usable, backends, sources })
 }
 
-async fn examine_one(probe: &Probe, spec: &BackendSpec) -> Finding {
+impl SourceFinding {
+    fn new(known: &Known) -> Self {
+        let servers = known.servers.as_ref();
+        Self {
+            source: known.origin.as_str(),
+            servers: servers.and_then(|servers| servers.as_ref().ok()).map(Vec::len),
+            problem: servers.and_then(|servers| servers.as_ref().err()).cloned(),
+        }
+    }
+
+    /// For people.
+    fn line(&self) -> String {
+        match (&self.problem, self.servers) {
+            (Some(problem), _) => format!("discovery by {}: {problem}", self.source),
+            (None, Some(0)) => format!("discovery by {}: no other servers", self.source),
+            (None, Some(1)) => format!("discovery by {}: 1 more server, probed above", self.source),
+            (None, Some(count)) => {
+                format!("discovery by {}: {count} more servers, probed above", self.source)
+            }
+            (None, None) => format!(
+                "discovery by {}: not asked; a running proxy does, see `apiproxy status`",
+                self.source
+            ),
+        }
+    }
+}
+
+async fn examine_one(probe: &Probe, source: &'static str, spec: &BackendSpec) -> Finding {
     let started = Instant::now();
     let report = match addresses(spec).await {
         Ok(addresses) => {
@@ -82,7 +131,7 @@ async fn examine_one(probe: &Probe, spec: &BackendSpec) -> Finding {
         }
         Err(problem) => Report::unresolved(&problem),
     };
-    finding(spec, &report, started.elapsed())
+    finding(spec, source, &report, started.elapsed())
 }
 
 async fn addresses(spec: &BackendSpec) -> Result<Vec<SocketAddr>, String> {
@@ -93,7 +142,7 @@ async fn addresses(spec: &BackendSpec) -> Result<Vec<SocketAddr>, String> {
     }
 }
 
-fn finding(spec: &BackendSpec, report: &Report, time: Duration) -> Finding {
+fn finding(spec: &BackendSpec, source: &'static str, report: &Report, time: Duration) -> Finding {
     let ok = Reason::new("ok", "answers its check");
     let (state, reason) = match &report.verdict {
         Ok(Verdict::Ready { warning }) => (State::Ready, warning.clone().unwrap_or(ok)),
@@ -106,6 +155,7 @@ fn finding(spec: &BackendSpec, report: &Report, time: Duration) -> Finding {
     Finding {
         name: spec.name.as_str().to_owned(),
         address: spec.address.to_string(),
+        source,
         state,
         code: reason.code,
         message: reason.message,
@@ -115,19 +165,34 @@ fn finding(spec: &BackendSpec, report: &Report, time: Duration) -> Finding {
     }
 }
 
+/// Where the table says who names a backend, if there is more than one who can.
+const SOURCE_COLUMN: usize = 2;
+
 fn render(findings: &Findings) -> String {
-    let header = ["BACKEND", "ADDRESS", "STATE", "TIME", "CERT", "REASON"];
+    let mut header = vec!["BACKEND", "ADDRESS", "STATE", "TIME", "CERT", "REASON"];
+    let discovers = !findings.sources.is_empty();
+    if discovers {
+        header.insert(SOURCE_COLUMN, "SOURCE");
+    }
     let row = |finding: &Finding| {
-        vec![
+        let mut row = vec![
             finding.name.clone(),
             finding.address.clone(),
             finding.state.to_string(),
             format!("{} ms", finding.milliseconds),
             finding.certificate_days_left.map_or("-".to_owned(), |days| format!("{days}d")),
             finding.message.clone(),
-        ]
+        ];
+        if discovers {
+            row.insert(SOURCE_COLUMN, finding.source.to_owned());
+        }
+        row
     };
     let mut text = output::table(&header, findings.backends.iter().map(row).collect());
+    let lines: Vec<_> = findings.sources.iter().map(SourceFinding::line).collect();
+    if discovers {
+        let _ = write!(text, "\n{}\n", lines.join("\n"));
+    }
     let ready = findings.backends.iter().filter(|f| f.state == State::Ready).count();
     let _ = write!(
         text,

@@ -62,7 +62,7 @@ pub(super) struct Args {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let duration = super::args::duration(text)?;
     let range = Duration::from_secs(1)..=Duration::from_hours(24);
     range.contains(&duration).then_some(duration).ok_or("it is 1s to 24h".to_owned())
 }

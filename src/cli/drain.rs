@@ -61,7 +61,7 @@ pub(super) struct Drain {
     backend: String,
     /// Wait until it has no connection, for a time such as 90s [default of the time: drainTimeout and
     /// a little more].
-    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, value_parser = super::args::duration)]
     #[expect(clippy::option_option, reason = "no flag, the flag, the flag with a value")]
     wait: Option<Option<Duration>>,
     /// Also when no other backend is ready.

@@ -40,6 +40,13 @@ pub(super) fn json(document: &impl Serialize) -> Result<String, CliError> {
         .map_err(|error| CliError::Failed(format!("cannot write JSON: {error}")))
 }
 
+/// A document as one line of JSON.
+pub(super) fn json_line(document: &impl Serialize) -> Result<String, CliError> {
+    serde_json::to_string(document)
+        .map(|json| json + "\n")
+        .map_err(|error| CliError::Failed(format!("cannot write JSON: {error}")))
+}
+
 /// Writes a document as JSON.
 pub(super) fn emit_json(document: &impl Serialize) -> Result<(), CliError> {
     emit(&json(document)?)

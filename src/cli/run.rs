@@ -1,20 +1,15 @@
 //! `apiproxy run`: the proxy, until it is told to end.
 
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::args::ProxyArgs;
 use super::{CliError, logging, runtime};
-use crate::app::{self, Commands, Given, Source, StartError};
+use crate::app::{self, Commands, Given, Source, StandBy, StartError};
 use crate::config::Config;
 use crate::hardening::{self, Plan};
 use crate::signal::{Hangups, Terminations};
 use crate::{control, discovery};
-
-/// How often a process that stands by asks whether it is needed.
-const STAND_BY: Duration = Duration::from_secs(1);
 
 /// Flags of `run`.
 #[derive(Debug, clap::Args)]
@@ -145,19 +140,17 @@ async fn given(config: &Config, args: &Args) -> Result<Given, CliError> {
             "--take-over needs a control socket: admin.controlSocket is empty".to_owned(),
         ));
     };
-    let mut told = false;
+    let mut stand_by = StandBy::from_env();
     loop {
-        match control::take_over(path, args.generation).await {
-            Ok(Some(takeover)) => return Ok(given.taken_over(takeover)),
-            Ok(None) => return Ok(given),
+        let given = match control::take_over(path, args.generation).await {
+            Ok(Some(takeover)) => given.taken_over(takeover),
+            Ok(None) => given,
             Err(error) if error.passes() => {
-                if !told {
-                    info!(reason = %error, "standing by");
-                    told = true;
-                }
-                sleep(STAND_BY).await;
+                stand_by.wait(&error).await;
+                continue;
             }
             Err(error) => return Err(StartError::from(error).into()),
-        }
+        };
+        return Ok(given.stood_by(stand_by.is_told()));
     }
 }

@@ -1,9 +1,11 @@
 //! `apiproxy status`: what the running proxy sees, once or again and again.
 
+mod feed;
 mod render;
 mod watch;
 
-use std::net::SocketAddr;
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::output::{self, Format};
 use super::{CliError, client, runtime};
@@ -14,19 +16,33 @@ use super::{CliError, client, runtime};
     after_help = "Exit 0 when a backend is ready, 1 when none is or the proxy cannot be reached; with --events, 0 when it can. The same in a browser: http://127.0.0.1:10242/"
 )]
 pub(super) struct Args {
-    /// The proxy's admin.listen.
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:10242", env = "APIPROXY_ADMIN")]
-    admin: SocketAddr,
+    /// The proxy's admin.listen [default: 127.0.0.1:10242].
+    #[arg(long, value_name = "IP:PORT", env = "APIPROXY_ADMIN")]
+    admin: Option<SocketAddr>,
+    /// With --events and without --admin: the proxy's admin.controlSocket, which tells of an event at
+    /// once; "" for none [default: /run/apiproxy/control.sock if somebody answers there].
+    #[arg(long, value_name = "PATH", env = "APIPROXY_CONTROL_SOCKET")]
+    control_socket: Option<OsString>,
     /// Form of the output.
     #[arg(long, short, value_enum, default_value_t)]
     output: Format,
     /// Show what has happened and why: the last 256 events, the oldest first.
     #[arg(long, short)]
     events: bool,
-    /// Show it again every second, until Ctrl-C; on a terminal in place.
+    /// Show it again every second, until Ctrl-C; on a terminal in place. With --events and without a
+    /// terminal: each event once, when it happens.
     #[arg(long, short)]
     watch: bool,
 }
+
+impl Args {
+    fn admin(&self) -> SocketAddr {
+        self.admin.unwrap_or(DEFAULT_ADMIN)
+    }
+}
+
+/// The default of `admin.listen`.
+const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10242);
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     runtime()?.block_on(async {
@@ -34,13 +50,13 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             return watch::run(args).await;
         }
         if args.events {
-            let history = client::events(args.admin).await?;
+            let history = feed::list(args).await?;
             return match args.output {
                 Format::Json => output::emit_json(&history),
                 Format::Table => output::emit(&render::events(&history.events)),
             };
         }
-        let status = client::status(args.admin).await?;
+        let status = client::status(args.admin()).await?;
         match args.output {
             Format::Json => output::emit_json(&status)?,
             Format::Table => output::emit(&render::status(&status))?,

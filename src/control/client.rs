@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::line::Lines;
 use super::protocol::{Answer, Code, Refusal, Reply, Request, VERSION};
+use crate::admin::History;
 
 /// A local process that does not answer for so long is stuck. A reload looks at files and names.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -64,6 +65,44 @@ pub async fn ask(path: &Path, request: &Request) -> Result<Answer, AskError> {
     match reply.map_err(|elapsed| foreign(elapsed.into()))?.map_err(foreign)?.answer {
         Answer::Refused(refusal) => Err(AskError::Refused(refusal)),
         answer => Ok(answer),
+    }
+}
+
+/// Events as they happen.
+#[derive(Debug)]
+pub struct Follower {
+    path: PathBuf,
+    stream: UnixStream,
+    lines: Lines,
+}
+
+/// Follows the events from the one after this number on.
+///
+/// # Errors
+/// Nobody can be asked.
+pub async fn follow(path: &Path, after: u64) -> Result<Follower, AskError> {
+    let unreachable = |source| AskError::Unreachable { path: path.to_owned(), source };
+    let mut stream = UnixStream::connect(path).await.map_err(unreachable)?;
+    // Who refuses us may have answered and closed before we have asked: the answer says why.
+    let _ = stream.write_all(&Request::Events { after, follow: true }.encode()).await;
+    Ok(Follower { path: path.to_owned(), stream, lines: Lines::default() })
+}
+
+impl Follower {
+    /// What is new; at first what there is, which may be nothing. `None` when the other side hangs
+    /// up. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// See [`AskError`].
+    pub async fn next(&mut self) -> Result<Option<History>, AskError> {
+        let foreign = |source| AskError::Foreign { path: self.path.clone(), source };
+        let line = self.lines.next(&mut self.stream, LONGEST_ANSWER).await.map_err(foreign)?;
+        let Some(line) = line else { return Ok(None) };
+        match read(&line).map_err(foreign)?.answer {
+            Answer::Events(history) => Ok(Some(history)),
+            Answer::Refused(refusal) => Err(AskError::Refused(refusal)),
+            other => Err(foreign(io::Error::other(format!("it answered {other:?}")))),
+        }
     }
 }
 

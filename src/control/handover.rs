@@ -16,6 +16,7 @@ use super::protocol::{Answer, Code, Refusal, Reply, Request};
 use super::server::{LONGEST_REQUEST, PATIENCE, Parts};
 use crate::drain::Phase;
 use crate::events::{Event, Handover};
+use crate::metrics::Metrics;
 use crate::model::Standing;
 
 /// The process that takes over probes its backends before it accepts, for
@@ -25,6 +26,17 @@ const CONFIRM_WITHIN: Duration = Duration::from_secs(15);
 /// Connections that are busy at the end of `drainTimeout` get so much longer for a quiet moment, as
 /// those of a drained backend do, before the process ends.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// The words of `apiproxy_handovers_total{result}`.
+const RESULTS: [&str; 3] = ["taken", "failed", "refused"];
+
+/// Shows the counters before the first handover: an alert on the increase of one that begins with 1
+/// would not see that.
+pub fn show_counters(metrics: &Metrics) {
+    for result in RESULTS {
+        metrics.total("apiproxy_handovers_total", &[("result", result)], 0);
+    }
+}
 
 /// Is a handover under way? Only one at a time.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::sockets::Role;
-use crate::admin::Status;
+use crate::admin::{History, Status};
 use crate::model::State;
 
 /// The version of the protocol that is spoken. It changes when an older program would misunderstand.
@@ -17,6 +17,15 @@ pub const VERSION: u32 = 1;
 pub enum Request {
     /// What it sees.
     Status {},
+    /// What has happened.
+    Events {
+        /// Only what is newer than the event with this number.
+        #[serde(default)]
+        after: u64,
+        /// And what happens from now on: an answer each time, until either side hangs up.
+        #[serde(default)]
+        follow: bool,
+    },
     /// Take a backend out: no new clients, and those that it has leave at quiet moments.
     Drain {
         /// Its name.
@@ -48,6 +57,9 @@ pub enum Request {
 pub enum Answer {
     /// What it sees.
     Status(Box<Status>),
+    /// What has happened, the oldest first. An event that repeats comes again with a new number and
+    /// its count.
+    Events(History),
     /// The backend is drained.
     Drained {
         /// Its name.
@@ -177,7 +189,7 @@ impl Request {
     pub fn decode(line: &[u8]) -> Result<Self, Refusal> {
         let malformed = |detail: String| {
             Refusal::new(Code::Malformed, format!("this is no request: {detail}"))
-                .hint("use `apiproxy drain`, `undrain` or `reload`")
+                .hint("use `apiproxy drain`, `undrain`, `reload` or `status --events`")
         };
         let document: Value =
             serde_json::from_slice(line).map_err(|error| malformed(error.to_string()))?;
@@ -249,7 +261,9 @@ mod tests {
     #[test]
     fn requests_survive_the_line() {
         let drain = Request::Drain { backend: "cp\n\"2".to_owned(), force: true };
-        for request in [drain, Request::Status {}, Request::Undrain { backend: String::new() }] {
+        let events = Request::Events { after: u64::MAX, follow: true };
+        let undrain = Request::Undrain { backend: String::new() };
+        for request in [drain, Request::Status {}, undrain, events] {
             let line = request.encode();
             let (end, text) = line.split_last().unwrap();
             assert_eq!(*end, b'\n');
@@ -259,6 +273,8 @@ mod tests {
         let short = br#"{"version":1,"request":{"drain":{"backend":"cp2"}}}"#;
         let drain = Request::Drain { backend: "cp2".to_owned(), force: false };
         assert_eq!(Request::decode(short), Ok(drain));
+        let short = br#"{"version":1,"request":{"events":{}}}"#;
+        assert_eq!(Request::decode(short), Ok(Request::Events { after: 0, follow: false }));
     }
 
     #[test]
@@ -273,6 +289,8 @@ mod tests {
             r#"{"version":1,"request":{"status":{"more":1}}}"#,
             r#"{"version":1,"request":{"drain":{"backend":"cp2","forse":true}}}"#,
             r#"{"version":1,"request":{"drain":{"backend":2}}}"#,
+            r#"{"version":1,"request":{"events":{"after":-1}}}"#,
+            r#"{"version":1,"request":{"events":{"follow":1}}}"#,
         ] {
             assert_eq!(refused(text), Code::Unsupported, "{text}");
         }

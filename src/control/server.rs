@@ -17,13 +17,19 @@ use super::handover::{UnderWay, hand_over};
 use super::line::Lines;
 use super::protocol::{Answer, Code, Refusal, Reply, Request};
 use super::{Sockets, commands};
-use crate::admin::View;
+use crate::admin::{History, View};
 use crate::events::Rules;
 use crate::metrics::Metrics;
 use crate::model::Writer;
 
 /// Clients heard at a time; more wait.
 const MOST_CLIENTS: usize = 16;
+
+/// Clients that follow the events at a time: seats must be left for commands.
+const MOST_FOLLOWERS: usize = 8;
+
+/// How long the last event, that the process ends, is waited for.
+const LAST_WORD: Duration = Duration::from_millis(100);
 
 /// A request is a name and some words.
 pub(super) const LONGEST_REQUEST: usize = 16 * 1024;
@@ -54,6 +60,7 @@ pub struct Parts {
 struct Shared {
     parts: Parts,
     handovers: UnderWay,
+    followers: Semaphore,
 }
 
 /// A request to read the configuration again: answered with what has changed, or why nothing has.
@@ -68,7 +75,8 @@ pub async fn serve(listener: StdListener, parts: Parts) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
     let mut phases = parts.view.drain.phases();
     phases.serving().await;
-    let shared = Rc::new(Shared { parts, handovers: UnderWay::default() });
+    let followers = Semaphore::new(MOST_FOLLOWERS);
+    let shared = Rc::new(Shared { parts, handovers: UnderWay::default(), followers });
     let seats = Arc::new(Semaphore::new(MOST_CLIENTS));
     let mut clients = JoinSet::new();
     loop {
@@ -127,10 +135,11 @@ impl Client {
         while let Some(line) = self.line().await? {
             let answer = match Request::decode(&line) {
                 Ok(Request::Handover { generation }) => {
-                    let Shared { parts, handovers } = &*self.shared;
+                    let Shared { parts, handovers, .. } = &*self.shared;
                     let (stream, lines) = (&mut self.stream, &mut self.lines);
                     return hand_over(parts, handovers, stream, lines, generation).await;
                 }
+                Ok(Request::Events { after, follow: true }) => return self.follow(after).await,
                 Ok(request) => act(&self.shared.parts, request).await,
                 Err(refusal) => {
                     // What follows may be the rest of what was not understood.
@@ -140,6 +149,45 @@ impl Client {
             self.answer(answer).await?;
         }
         Ok(())
+    }
+
+    /// Tells of events until the client hangs up or the drain begins. One that does not keep up loses
+    /// its seat.
+    async fn follow(mut self, mut after: u64) -> io::Result<()> {
+        let shared = self.shared.clone();
+        let Ok(_seat) = shared.followers.try_acquire() else {
+            let message = format!("{MOST_FOLLOWERS} clients follow the events already");
+            return self.answer(Answer::Refused(Refusal::new(Code::Busy, message))).await;
+        };
+        let View { events, drain, .. } = &shared.parts.view;
+        let (mut news, mut phases) = (events.subscribe(), drain.phases());
+        let mut over = false;
+        loop {
+            news.mark_unchanged();
+            let history = History::after(events, after);
+            after = history.latest().unwrap_or(after);
+            self.answer(Answer::Events(history)).await?;
+            if over {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                // The sender is among `events`.
+                _ = news.changed() => {}
+                () = phases.draining() => {
+                    over = true;
+                    // What is missing then has been told to the log at least.
+                    let _ = timeout(LAST_WORD, news.changed()).await;
+                }
+                said = self.lines.next(&mut self.stream, LONGEST_REQUEST) => {
+                    if said?.is_none() {
+                        return Ok(());
+                    }
+                    let message = "this connection tells of events; ask on another one";
+                    return self.answer(Answer::Refused(Refusal::new(Code::Busy, message))).await;
+                }
+            }
+        }
     }
 
     async fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
@@ -177,6 +225,7 @@ fn may_ask(stream: &UnixStream) -> Result<(), Refusal> {
 async fn act(parts: &Parts, request: Request) -> Answer {
     match request {
         Request::Status {} => Answer::Status(Box::new(parts.view.status())),
+        Request::Events { after, .. } => Answer::Events(History::after(&parts.view.events, after)),
         Request::Drain { backend, force } => {
             let within = parts.rules.borrow().drain_timeout;
             commands::drain(&parts.writer, &parts.view.events, &backend, force, within)

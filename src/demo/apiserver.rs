@@ -164,6 +164,11 @@ impl ApiServer {
         self.shared.behave(|behaviour| behaviour.client_cert_required = required);
     }
 
+    /// The client certificate that was shown last, DER.
+    pub fn last_client_certificate(&self) -> Option<Vec<u8>> {
+        self.shared.last_client()
+    }
+
     /// What it has counted so far.
     pub fn counters(&self) -> Counters {
         *self.shared.counters.borrow()

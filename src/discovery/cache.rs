@@ -1,6 +1,7 @@
 //! `discovery.cacheFile`: what was found, kept for a start at which no seed is reached.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -106,6 +107,15 @@ pub(super) fn parse(text: &str) -> Result<(Vec<Server>, SystemTime), String> {
     Ok((servers, written.unwrap_or(UNIX_EPOCH)))
 }
 
+/// What an earlier run has kept, and when. `own` is where this proxy listens.
+///
+/// # Errors
+/// It cannot be read or used, in words.
+pub(super) fn read(path: &Path, own: &[SocketAddr]) -> Result<(Vec<Server>, SystemTime), String> {
+    let (servers, written) = list::read(path, LARGEST).and_then(|text| parse(&text))?;
+    Ok((sane(servers, own, true)?, written))
+}
+
 /// Takes in what an earlier run has kept. Without a usable file nothing is known, as at the first start.
 pub(super) fn load(path: &Path, roster: &Roster, own: &Own) {
     let file = path.display();
@@ -113,10 +123,7 @@ pub(super) fn load(path: &Path, roster: &Roster, own: &Own) {
         info!(%file, "there is no cache of servers yet");
         return;
     }
-    let kept = list::read(path, LARGEST)
-        .and_then(|text| parse(&text))
-        .and_then(|(servers, written)| Ok((sane(servers, &own.addresses(), true)?, written)));
-    match kept {
+    match read(path, &own.addresses()) {
         Ok((servers, written)) => {
             let age = SystemTime::now().duration_since(written).unwrap_or_default().as_secs();
             let age = humantime::format_duration(Duration::from_secs(age));

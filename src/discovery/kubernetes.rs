@@ -4,6 +4,7 @@
 //! the snapshot, and adds little to the memory of a process that watches one object.
 
 mod kubeconfig;
+mod replaced;
 mod request;
 pub(super) mod slices;
 
@@ -20,6 +21,7 @@ use super::Own;
 use super::found::{Origin, sane};
 use super::roster::Roster;
 use crate::model::{Entry, Reader, Standing, State};
+use replaced::Files;
 use request::Connection;
 use slices::{News, Slices};
 
@@ -90,6 +92,7 @@ struct Session<'a> {
 impl Session<'_> {
     /// Lists at the first backend that answers, and watches there until the watch is over.
     async fn run(&self) -> Result<(), String> {
+        let mut files = Files::new(self.kubeconfig);
         let credentials = kubeconfig::read(self.kubeconfig)?;
         let mut problem = "there is no backend to ask".to_owned();
         for entry in self.candidates() {
@@ -103,7 +106,10 @@ impl Session<'_> {
             {
                 Ok((slices, connection)) => {
                     debug!(backend = %entry.backend.name, "EndpointSlices are listed");
-                    return self.watch(slices, connection, &entry).await;
+                    return tokio::select! {
+                        ended = self.watch(slices, connection, &entry) => ended,
+                        () = files.replaced() => Ok(()),
+                    };
                 }
                 Err(error) => problem = format!("{}: {error}", entry.backend.name),
             }

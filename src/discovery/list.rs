@@ -1,8 +1,9 @@
 //! `discovery.file`: a list of addresses that somebody else keeps up to date.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -15,28 +16,50 @@ use crate::watch::{LOOK_EVERY, Stamp, Watch, has_end};
 /// More is no list of at most 64 servers.
 const LARGEST: u64 = 64 * 1024;
 
+/// How often a file that has not changed is noted to say so still.
+const CONFIRM_EVERY: Duration = Duration::from_secs(5);
+
 /// Follows the file until the future is dropped.
 pub(super) async fn run(path: &Path, roster: Rc<Roster>, own: Own) {
-    let mut watch = Watch::new(Stamp::of(path));
-    take(path, &roster, &own);
+    let mut taken = Stamp::of(path);
+    let mut watch = Watch::new(taken);
+    let mut good = take(path, &roster, &own);
+    let mut confirmed = Instant::now();
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        if watch.look(Stamp::of(path), Instant::now(), || has_end(path)) {
-            take(path, &roster, &own);
+        let (stamp, now) = (Stamp::of(path), Instant::now());
+        if watch.look(stamp, now, || has_end(path)) {
+            (taken, good, confirmed) = (stamp, take(path, &roster, &own), now);
+        } else if good && stamp == taken && now >= confirmed + CONFIRM_EVERY {
+            // It says so still: what has been true for long is no old news.
+            roster.confirm(Origin::File);
+            confirmed = now;
         }
     }
 }
 
-fn take(path: &Path, roster: &Roster, own: &Own) {
-    let servers = read(path, LARGEST)
-        .and_then(|text| parse(&text))
-        .and_then(|servers| sane(servers, &own.addresses(), true));
-    match servers {
-        Ok(servers) => roster.found(Origin::File, servers, SystemTime::now()),
-        Err(problem) => roster.note_problem(Origin::File, &problem),
+/// Takes in what the file says; false when that is nothing to go by.
+fn take(path: &Path, roster: &Roster, own: &Own) -> bool {
+    match servers(path, &own.addresses()) {
+        Ok(servers) => {
+            roster.found(Origin::File, servers, SystemTime::now());
+            true
+        }
+        Err(problem) => {
+            roster.note_problem(Origin::File, &problem);
+            false
+        }
     }
+}
+
+/// The servers that the file names now. `own` is where this proxy listens.
+///
+/// # Errors
+/// It cannot be read or used, in words.
+pub(super) fn servers(path: &Path, own: &[SocketAddr]) -> Result<Vec<Server>, String> {
+    sane(read(path, LARGEST).and_then(|text| parse(&text))?, own, true)
 }
 
 /// Reads a small text file, and no pipe or device, which may never end.

@@ -3,7 +3,7 @@
 
 #[cfg(fuzzing)]
 use super::relay::model;
-use super::relay::{Records, Speech};
+use super::relay::{Bare, Records, Speech};
 
 /// The tracker of one direction's TLS records.
 #[derive(Debug, Default)]
@@ -33,6 +33,22 @@ impl Tracker {
     /// Is the direction between two records?
     pub fn at_boundary(&self) -> bool {
         self.0.at_boundary()
+    }
+}
+
+/// One direction of a relay without its I/O.
+#[derive(Debug, Default)]
+pub struct Direction(Bare);
+
+impl Direction {
+    /// A message that one read takes and one write passes on. Returns whether it was copied.
+    pub fn message(&mut self, bytes: usize) -> bool {
+        self.0.message(bytes)
+    }
+
+    /// A transfer of so many reads. Returns how many bytes went through a pipe.
+    pub fn transfer(&mut self, reads: u32) -> usize {
+        self.0.transfer(reads)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -30,9 +30,16 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 pub(super) struct Listening {
     worker: Rc<Worker>,
     phases: Phases,
-    /// Dropping the sender closes the listener with this address.
-    open: Vec<(SocketAddr, oneshot::Sender<()>)>,
+    open: Vec<Open>,
     accepting: JoinSet<()>,
+}
+
+/// A listener that is accepted at.
+struct Open {
+    address: SocketAddr,
+    listener: Weak<TcpListener>,
+    /// Dropping it closes the listener.
+    _stop: oneshot::Sender<()>,
 }
 
 impl Listening {
@@ -49,7 +56,8 @@ impl Listening {
         let bound: io::Result<Vec<_>> = listeners.into_iter().map(bound).collect();
         for (address, listener) in bound? {
             let (stop, stopped) = oneshot::channel();
-            self.open.push((address, stop));
+            let listener = Rc::new(listener);
+            self.open.push(Open { address, listener: Rc::downgrade(&listener), _stop: stop });
             let accepting = accept(self.worker.clone(), listener, self.phases.clone(), stopped);
             self.accepting.spawn_local(accepting);
         }
@@ -58,7 +66,13 @@ impl Listening {
 
     /// Closes these listeners. Who has been accepted stays.
     pub(super) fn close(&mut self, addresses: &[SocketAddr]) {
-        self.open.retain(|(address, _)| !addresses.contains(address));
+        self.open.retain(|open| !addresses.contains(&open.address));
+    }
+
+    /// Lets others be bound beside them, or no longer.
+    pub(super) fn share(&self, shared: bool) -> io::Result<()> {
+        let mut listeners = self.open.iter().filter_map(|open| open.listener.upgrade());
+        listeners.try_for_each(|listener| net::share_port(&*listener, shared))
     }
 
     /// Waits until one has come to an end that nobody asked for.
@@ -76,7 +90,7 @@ impl Listening {
 /// Accepts until the drain begins or the listener is no longer wanted, then closes it.
 async fn accept(
     worker: Rc<Worker>,
-    listener: TcpListener,
+    listener: Rc<TcpListener>,
     mut phases: Phases,
     unwanted: oneshot::Receiver<()>,
 ) {

@@ -1,5 +1,6 @@
 //! Carries bytes between a client and its backend, exactly, until both ends are done or one dies.
 
+mod bare;
 mod end;
 mod half;
 #[cfg(any(test, fuzzing))]
@@ -22,6 +23,7 @@ use crate::net;
 use half::Half;
 use pipes::Pipe;
 
+pub(super) use bare::Bare;
 pub(super) use end::{End, Ended, Leg};
 pub(super) use pipes::{PipeMemory, Pipes};
 pub(super) use records::{Records, Speech};

@@ -63,6 +63,8 @@ enum Message {
     Ping(oneshot::Sender<()>),
     /// Accept at these listeners too.
     Open(Vec<std::net::TcpListener>, oneshot::Sender<io::Result<()>>),
+    /// Let other listeners be bound beside those that are open, or no longer.
+    Share(bool, oneshot::Sender<io::Result<()>>),
     /// Close the listeners with these addresses.
     Close(Vec<SocketAddr>),
 }
@@ -113,9 +115,25 @@ impl WorkerHandle {
     /// # Errors
     /// The thread has no descriptors left to wait for them, or it has ended.
     pub async fn open(&self, listeners: Vec<std::net::TcpListener>) -> io::Result<()> {
+        self.ask(|answer| Message::Open(listeners, answer)).await
+    }
+
+    /// Lets listeners at the same ports be bound beside those that are open
+    /// ([`crate::net::listen_beside`]), or no longer.
+    ///
+    /// # Errors
+    /// The kernel refuses, or the thread has ended.
+    pub async fn share_ports(&self, shared: bool) -> io::Result<()> {
+        self.ask(|answer| Message::Share(shared, answer)).await
+    }
+
+    async fn ask(
+        &self,
+        message: impl FnOnce(oneshot::Sender<io::Result<()>>) -> Message,
+    ) -> io::Result<()> {
         let (answer, answered) = oneshot::channel();
         let gone = || io::Error::other("the data thread has ended");
-        self.door.sender.send(Message::Open(listeners, answer)).map_err(|_| gone())?;
+        self.door.sender.send(message(answer)).map_err(|_| gone())?;
         answered.await.unwrap_or_else(|_| Err(gone()))
     }
 
@@ -296,6 +314,9 @@ pub(super) async fn run(
                 Some(Message::Ping(answer)) => drop(answer.send(())),
                 Some(Message::Open(listeners, answer)) => {
                     let _ = answer.send(listening.open(listeners));
+                }
+                Some(Message::Share(shared, answer)) => {
+                    let _ = answer.send(listening.share(shared));
                 }
                 Some(Message::Close(addresses)) => listening.close(&addresses),
             }

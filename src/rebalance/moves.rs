@@ -29,6 +29,8 @@ const SELDOM: u32 = 4;
 /// A wish that a connection goes elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Move {
+    /// When it was drawn.
+    pub since: Instant,
     /// From when on it may be closed at a quiet moment.
     pub at: Instant,
     /// When the wish is over; a drained connection is closed then.
@@ -80,14 +82,23 @@ pub struct Moves {
     planned_for: Option<Instant>,
     /// Is there a connection that is to move?
     pending: bool,
-    /// Was there somewhere to go when this was last looked at?
-    had_haven: bool,
+    haven: Haven,
+}
+
+/// Is there somewhere to go?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Haven {
+    /// There has never been since moves are looked at.
+    Never,
+    There,
+    /// Not since then.
+    LostAt(Instant),
 }
 
 impl Moves {
     /// Nothing is to move yet. Connections of a backend that says no leave within `drain_timeout`.
     pub fn new(rules: Rebalance, drain_timeout: Duration) -> Self {
-        Self { rules, drain_timeout, planned_for: None, pending: false, had_haven: false }
+        Self { rules, drain_timeout, planned_for: None, pending: false, haven: Haven::Never }
     }
 
     /// Goes by these rules from now on. Moves that have been drawn keep their time.
@@ -113,15 +124,20 @@ impl Moves {
             return plan_at;
         }
         let haven = snapshot.has_haven();
-        let had_haven = std::mem::replace(&mut self.had_haven, haven);
-        let first_haven = haven && !had_haven;
+        let before = self.haven;
+        let regained = (haven && before != Haven::There).then_some(before);
+        self.haven = match before {
+            _ if haven => Haven::There,
+            Haven::There => Haven::LostAt(now),
+            before => before,
+        };
         let excess = surplus(snapshot);
         let mut next = plan_at.into_iter().chain(unready.then(|| now + NEWCOMERS)).min();
         self.pending = false;
         connections.each(|connection| {
             let Some(index) = connection.place(snapshot) else { return };
             let entry = &snapshot.entries[index];
-            self.drain(connection, entry, first_haven, now, &mut random);
+            self.drain(connection, entry, regained, now, &mut random);
             let look_again = self.look(connection, entry, haven, excess[index] > 0.0, now);
             next = next.into_iter().chain(look_again).min();
             self.pending |= connection.wish().is_some();
@@ -161,32 +177,45 @@ impl Moves {
             if connection.place(snapshot).is_some_and(|index| lottery.draw(index)) {
                 let at = now + self.rules.window.mul_f64(BEGIN_WITHIN * random());
                 let reason = CloseReason::Rebalanced;
-                connection.set_wish(Some(Move { at, until, asked: at, forced: false, reason }));
+                let (since, forced) = (now, false);
+                connection.set_wish(Some(Move { since, at, until, asked: at, forced, reason }));
                 self.pending = true;
             }
         });
         None
     }
 
-    /// Connections of a backend that says no are to leave within `drainTimeout`, spread over it: the
-    /// time begins when there is somewhere to go. Otherwise all of them, and those of all nodes, would
-    /// fall on the first backend that recovers from an outage of all.
+    /// Connections of a backend that says no are to leave within `drainTimeout`, spread over it. The
+    /// time begins when there is somewhere to go, and stands still while there is not. Otherwise all of
+    /// them, and those of all nodes, would fall on the first backend that recovers from an outage of all.
     fn drain(
         &self,
         connection: &impl Movable,
         entry: &Entry,
-        first_haven: bool,
+        regained: Option<Haven>,
         now: Instant,
         mut random: impl FnMut() -> f64,
     ) {
         let wish = connection.wish();
         let drained = wish.is_some_and(|wish| wish.reason == CloseReason::Drained);
         match entry.state() {
-            State::NotReady | State::Drained if !drained || first_haven => {
+            State::NotReady | State::Drained if drained && regained.is_none() => {}
+            State::NotReady | State::Drained => {
+                if let (Some(wish), Some(Haven::LostAt(lost))) = (wish, regained)
+                    && drained
+                    && wish.since < lost
+                {
+                    let pause = now.saturating_duration_since(lost);
+                    // Who was due before is due still.
+                    let at = if wish.at > lost { wish.at + pause } else { wish.at };
+                    connection.set_wish(Some(Move { at, until: wish.until + pause, ..wish }));
+                    return;
+                }
                 connection.reprieve();
                 let at = now + self.drain_timeout.mul_f64(BEGIN_WITHIN * random());
                 let (until, reason) = (now + self.drain_timeout, CloseReason::Drained);
-                connection.set_wish(Some(Move { at, until, asked: at, forced: false, reason }));
+                let (since, forced) = (now, false);
+                connection.set_wish(Some(Move { since, at, until, asked: at, forced, reason }));
             }
             State::Ready if drained => {
                 connection.set_wish(None);

@@ -82,11 +82,17 @@ impl Containerd {
 
     /// Runs the image as a pod's container is: the host's network, a read-only root, no capability,
     /// the default seccomp profile, a folder with the configuration.
-    pub(crate) fn run(
+    pub(crate) fn run(&self, id: &str, flags: &[&str], files: &[(&str, &str)]) -> Container<'_> {
+        self.run_with(id, flags, files, &[])
+    }
+
+    /// The same with more arguments for the program.
+    pub(crate) fn run_with(
         &self,
-        id: &'static str,
+        id: &str,
         flags: &[&str],
         files: &[(&str, &str)],
+        arguments: &[&str],
     ) -> Container<'_> {
         let folder = self.folder.path().join(id);
         fs::create_dir(&folder).unwrap();
@@ -99,13 +105,13 @@ impl Containerd {
         }
         let log = folder.join("log");
         // The default of ctr is 1,024 open files; kubelet's containers have containerd's own limit.
-        let spec = self.spec(id, &folder, flags);
+        let spec = self.spec(id, &folder, flags, arguments);
         let mut task = self.ctr(&["run", "--config"]);
         task.arg(spec).arg("--pid-file").arg(folder.join("pid"));
         let file = File::create(&log).unwrap();
         let child = task.arg(id).stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
-        let mut container =
-            Container { containerd: self, id, pid: 0, folder, child: Cell::new(Some(child)) };
+        let (id, child) = (id.to_owned(), Cell::new(Some(child)));
+        let mut container = Container { containerd: self, id, pid: 0, folder, child };
         container.pid = wait_for("the container runs", LONG, || {
             let ended = container.child.get_mut().as_mut()?.try_wait().unwrap();
             assert!(ended.is_none(), "ctr run ended with {ended:?}");
@@ -115,7 +121,7 @@ impl Containerd {
     }
 
     /// The specification that containerd itself makes from the image, with more open files.
-    fn spec(&self, id: &str, folder: &Path, flags: &[&str]) -> PathBuf {
+    fn spec(&self, id: &str, folder: &Path, flags: &[&str], arguments: &[&str]) -> PathBuf {
         let mount =
             format!("type=bind,src={},dst=/etc/apiproxy,options=rbind:ro", folder.display());
         let template = format!("{id}-template");
@@ -125,7 +131,7 @@ impl Containerd {
         for capability in DEFAULT_CAPABILITIES {
             create.args(["--cap-drop", capability]);
         }
-        create.args([IMAGE, &template, "/apiproxy", "run"]);
+        create.args([IMAGE, &template, "/apiproxy", "run"]).args(arguments);
         run(&mut create);
         let info = run(&mut self.ctr(&["containers", "info", &template]));
         let info: serde_json::Value = serde_json::from_str(&info).unwrap();
@@ -177,7 +183,7 @@ impl Drop for Containerd {
 /// A running container. Killed and removed when dropped.
 pub(crate) struct Container<'a> {
     containerd: &'a Containerd,
-    id: &'static str,
+    id: String,
     pid: u32,
     folder: PathBuf,
     /// `ctr run`, which ends with the container and its exit code.
@@ -233,7 +239,12 @@ impl Container<'_> {
 
     /// Tells it to end, and returns its exit code.
     pub(crate) fn stop(&self) -> Option<i32> {
-        run(&mut self.containerd.ctr(&["task", "kill", "--signal", "SIGTERM", self.id]));
+        run(&mut self.containerd.ctr(&["task", "kill", "--signal", "SIGTERM", &self.id]));
+        self.end()
+    }
+
+    /// Waits until it ends by itself, and returns its exit code.
+    pub(crate) fn end(&self) -> Option<i32> {
         let mut child = self.child.take().unwrap();
         wait_for("the container ends", LONG, || child.try_wait().unwrap()).code()
     }
@@ -248,10 +259,11 @@ impl Drop for Container<'_> {
         let template = format!("{}-template", self.id);
         let root = self.folder.join("root");
         let root = root.to_str().unwrap();
+        let id = self.id.as_str();
         for arguments in [
-            ["task", "kill", "--signal", "SIGKILL", self.id].as_slice(),
-            &["task", "delete", "--force", self.id],
-            &["containers", "delete", self.id],
+            ["task", "kill", "--signal", "SIGKILL", id].as_slice(),
+            &["task", "delete", "--force", id],
+            &["containers", "delete", id],
             &["containers", "delete", &template],
             &["images", "unmount", "--rm", root],
         ] {

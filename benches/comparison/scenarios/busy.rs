@@ -23,6 +23,9 @@ const STREAMS: u64 = 2;
 /// Slow readers beside them, and when each takes its next 64 KiB: 6.5 MB/s.
 const READERS: (u64, Duration) = (8, Duration::from_millis(10));
 
+/// One that has all but stopped reading: its ends wait for the next 64 KiB.
+const STALLED: (u64, Duration) = (1, Duration::from_secs(2));
+
 /// How long slow readers take to fill the buffers on their way.
 const FILLED: Duration = Duration::from_secs(1);
 
@@ -91,7 +94,12 @@ pub(super) fn mixed(context: &Context<'_>) -> io::Result<Vec<Figure>> {
 
 /// What slow readers cost: memory, and the others' time.
 pub(super) fn slow(context: &Context<'_>) -> io::Result<Vec<Figure>> {
-    let alone = paced(context)?;
+    let alone = percentile(&paced(context)?, 99)?;
+    let (readers, tick) = STALLED;
+    let beside = Background::slow(context.address, readers, LIST, tick);
+    interrupt::pause(FILLED)?;
+    let stalled = percentile(&paced(context)?, 99)?;
+    beside.end()?;
     let before = context.resident();
     let (readers, tick) = READERS;
     let beside = Background::slow(context.address, readers, LIST, tick);
@@ -106,11 +114,16 @@ pub(super) fn slow(context: &Context<'_>) -> io::Result<Vec<Figure>> {
     Ok(grown
         .into_iter()
         .chain([
+            Figure::less(
+                "paced requests beside a stalled reader: p99, to that without",
+                "x",
+                stalled / alone,
+            ),
             Figure::less("paced requests beside slow readers: p99", "us", p99),
             Figure::less(
                 "paced requests beside slow readers: p99, to that without",
                 "x",
-                p99 / percentile(&alone, 99)?,
+                p99 / alone,
             ),
         ])
         .collect())

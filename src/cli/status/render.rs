@@ -36,19 +36,28 @@ pub(super) fn status_with_charts(status: &Status) -> String {
     head(status) + &output::table(&header, rows) + &warnings(status)
 }
 
+/// The columns of an event.
+fn columns(event: &EventStatus) -> [String; 4] {
+    let times = if event.times > 1 { format!(" ({} times)", event.times) } else { String::new() };
+    let message = event.message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let backend = event.backend.clone().unwrap_or_else(|| "-".to_owned());
+    [event.at.clone(), event.kind.clone(), backend, message + &times]
+}
+
+/// The line of an event among others that are not known yet.
+pub(super) fn event(event: &EventStatus) -> String {
+    let [at, kind, backend, message] = columns(event);
+    event_line(&at, &kind, &backend, &message)
+}
+
+/// A line of such events, or of their header.
+pub(super) fn event_line(at: &str, kind: &str, backend: &str, message: &str) -> String {
+    format!("{at:<24}  {kind:<14}  {backend:<12}  {message}\n")
+}
+
 /// The table of events.
 pub(super) fn events(events: &[EventStatus]) -> String {
-    let row = |event: &EventStatus| {
-        let times =
-            if event.times > 1 { format!(" ({} times)", event.times) } else { String::new() };
-        let message = event.message.split_whitespace().collect::<Vec<_>>().join(" ");
-        vec![
-            event.at.clone(),
-            event.kind.clone(),
-            event.backend.clone().unwrap_or_else(|| "-".to_owned()),
-            message + &times,
-        ]
-    };
+    let row = |event: &EventStatus| columns(event).to_vec();
     output::table(&["TIME", "EVENT", "BACKEND", "WHAT AND WHY"], events.iter().map(row).collect())
 }
 

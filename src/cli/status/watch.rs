@@ -1,4 +1,5 @@
-//! `status --watch`: on a terminal one screen that is redrawn in place, elsewhere one block a second.
+//! `status --watch`: on a terminal one screen that is redrawn in place, elsewhere one block a second, or
+//! each event once.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use crossterm::terminal::{BeginSynchronizedUpdate, Clear, ClearType, EndSynchron
 use crossterm::{execute, queue};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::feed::{self, Feed};
 use super::{Args, render};
 use crate::cli::output::{self, Format};
 use crate::cli::{CliError, client};
@@ -24,6 +26,9 @@ const EVENTS: usize = 10;
 pub(super) async fn run(args: &Args) -> Result<(), CliError> {
     let mut terminations = Terminations::new()
         .map_err(|error| CliError::Failed(format!("cannot handle signals: {error}")))?;
+    if args.events && (args.output == Format::Json || !io::stdout().is_terminal()) {
+        return follow(args, &mut terminations).await;
+    }
     let screen = (io::stdout().is_terminal() && args.output == Format::Table).then(Screen::open);
     let mut ticks = interval(EVERY);
     // A proxy that was slow to answer is not asked several times in a row for it.
@@ -47,23 +52,45 @@ pub(super) async fn run(args: &Args) -> Result<(), CliError> {
     }
 }
 
+/// Prints each event once, one a line, until the user ends it.
+async fn follow(args: &Args, terminations: &mut Terminations) -> Result<(), CliError> {
+    let mut feed = Feed::new(args);
+    if args.output == Format::Table {
+        output::emit(&render::event_line("TIME", "EVENT", "BACKEND", "WHAT AND WHY"))?;
+    }
+    loop {
+        let news = tokio::select! {
+            news = feed.next() => news,
+            _ = terminations.next() => return Ok(()),
+        };
+        let line = |event| match args.output {
+            Format::Json => output::json_line(event),
+            Format::Table => Ok(render::event(event)),
+        };
+        match news {
+            Ok(events) => {
+                let lines: Result<Vec<_>, _> = events.iter().map(line).collect();
+                output::emit(&lines?.concat())?;
+            }
+            // It may come back: that is what one watches for.
+            Err(error) => output::complain(&error),
+        }
+    }
+}
+
 /// What is to be seen now.
 async fn text(args: &Args, on_screen: bool) -> Result<String, CliError> {
     if args.events {
-        let history = client::events(args.admin).await?;
-        return match args.output {
-            Format::Json => output::json(&history),
-            Format::Table => Ok(render::events(&history.events) + "\n"),
-        };
+        return Ok(render::events(&feed::list(args).await?.events) + "\n");
     }
-    let status = client::status(args.admin).await?;
+    let status = client::status(args.admin()).await?;
     if args.output == Format::Json {
-        return output::json(&status);
+        return output::json_line(&status);
     }
     if !on_screen {
         return Ok(render::status(&status) + "\n");
     }
-    let history = client::events(args.admin).await?;
+    let history = client::events(args.admin()).await?;
     let latest = &history.events[history.events.len().saturating_sub(EVENTS)..];
     Ok(render::status_with_charts(&status) + "\n" + &render::events(latest))
 }

@@ -180,7 +180,11 @@ async fn converse(
     };
     let session = stream.get_ref().1;
     let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
-    let identified = session.peer_certificates().is_some();
+    let client = session.peer_certificates().and_then(|chain| chain.first());
+    if let Some(client) = client {
+        shared.note_client(client);
+    }
+    let identified = client.is_some();
     let is_http2 = session.alpn_protocol() == Some(b"h2");
     shared.count(|counters| {
         counters.full_handshakes += u64::from(!resumed);

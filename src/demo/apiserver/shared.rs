@@ -38,6 +38,8 @@ pub(super) struct Shared {
     pub(super) name: String,
     pub(super) counters: watch::Sender<Counters>,
     pub(super) slices: watch::Sender<Said>,
+    /// The client certificate that was shown last, DER.
+    last_client: Mutex<Option<Vec<u8>>>,
     behaviour: Mutex<Behaviour>,
 }
 
@@ -53,8 +55,18 @@ impl Shared {
             name: name.to_owned(),
             counters: watch::Sender::default(),
             slices: watch::Sender::default(),
+            last_client: Mutex::default(),
             behaviour: Mutex::new(behaviour),
         })
+    }
+
+    pub(super) fn last_client(&self) -> Option<Vec<u8>> {
+        self.last_client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn note_client(&self, certificate: &[u8]) {
+        let mut last = self.last_client.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some(certificate.to_vec());
     }
 
     pub(super) fn behaviour(&self) -> Behaviour {

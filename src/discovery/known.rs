@@ -1,0 +1,49 @@
+//! What is known of found servers without a running proxy: the watched file and the cache, read once.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+
+use super::found::{Origin, Server};
+use super::{cache, list};
+use crate::config::{BackendSpec, Config};
+
+/// What one source says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Which.
+    pub origin: Origin,
+    /// The servers that it names and none of those before it, or why it names none. `None` when only
+    /// a running proxy asks it.
+    pub servers: Option<Result<Vec<BackendSpec>, String>>,
+}
+
+/// What the sources of a configuration say, besides its own backends.
+pub fn known(config: &Config) -> Vec<Known> {
+    let places = &config.discovery;
+    let own: Vec<SocketAddr> =
+        config.listen.iter().map(|listen| listen.address).chain([config.admin.listen]).collect();
+    let mut seen: HashSet<_> = config.backends.iter().map(|seed| seed.address.clone()).collect();
+    let mut known = Vec::new();
+    if places.kubeconfig.is_some() {
+        known.push(Known { origin: Origin::Kubernetes, servers: None });
+    }
+    let mut add = |origin, servers: Result<Vec<Server>, String>| {
+        let new = |servers: Vec<Server>| {
+            let new = servers.iter().filter(|server| seen.insert(server.address.clone()));
+            new.map(Server::spec).collect()
+        };
+        known.push(Known { origin, servers: Some(servers.map(new)) });
+    };
+    if let Some(path) = &places.file {
+        add(Origin::File, list::servers(path, &own));
+    }
+    if let Some(path) = &places.cache_file {
+        let kept = if path.exists() {
+            cache::read(path, &own).map(|(servers, _)| servers)
+        } else {
+            Ok(Vec::new())
+        };
+        add(Origin::Cache, kept);
+    }
+    known
+}
