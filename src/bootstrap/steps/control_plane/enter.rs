@@ -86,7 +86,8 @@ impl ControlPlane {
             cx.run(&self.host.name, &Command::new(empty)).await?;
             words.push(&ignored);
         }
-        join::kubeadm(cx, &self.host.name, &words, &document).await?;
+        let version = self.shared.cluster.kubernetes_version;
+        join::kubeadm(cx, &self.host.name, &words, &document, version).await?;
         self.finish(cx).await
     }
 

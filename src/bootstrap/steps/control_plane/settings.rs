@@ -140,8 +140,12 @@ impl Settings {
         // The phases read the same document; the key in it is for an upload that they do not do.
         let key = join::certificate_key()?;
         let document = shared.documents.init(self.cluster(), &self.host, &key)?;
-        join::kubeadm(cx, name, &["init", "phase", "upload-config", "kubeadm"], &document).await?;
-        join::kubeadm(cx, name, &["init", "phase", "control-plane", "all"], &document).await?;
+        let phase = async |words: [&'static str; 2]| {
+            let words = [["init", "phase"], words].concat();
+            join::kubeadm(cx, name, &words, &document, self.cluster().kubernetes_version).await
+        };
+        phase(["upload-config", "kubeadm"]).await?;
+        phase(["control-plane", "all"]).await?;
         sleep(SEEN).await;
         let begun = Instant::now();
         loop {
@@ -198,8 +202,8 @@ mod tests {
     use crate::bootstrap::steps::world::cluster;
 
     fn manifest(flags: &str) -> String {
-        let flags: String = flags.split(' ').map(|flag| format!("    - {flag}\n")).collect();
-        format!("spec:\n  containers:\n  - command:\n    - kube-apiserver\n{flags}")
+        let flags = flags.replace(' ', "\n    - ");
+        format!("spec:\n  containers:\n  - command:\n    - kube-apiserver\n    - {flags}\n")
     }
 
     /// A look at a control plane that was made from this cluster, with these flags.

@@ -191,3 +191,17 @@ async fn labels_taints_and_zones_are_given_and_others_stay() {
     assert_eq!(change.why, "its Node lacks dedicated=db:NoSchedule");
     assert_eq!(world.sim().nodes["w1"].labels["team"], "x");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_control_plane_is_not_made_a_worker_in_place() {
+    let world = whole().await;
+    let mut other = cluster();
+    other.hosts[2].roles.clone_from(&cluster().hosts[3].roles);
+    let world = world.with(other);
+    let steps = workers::steps(&world.shared);
+    let error = steps[0].check(&world.cx).await.unwrap_err().to_string();
+    assert!(
+        error.starts_with("cp3 is a control plane of the cluster, and a worker in the file"),
+        "{error}"
+    );
+}

@@ -83,6 +83,7 @@ fn kubeadm(sim: &mut Sim, host: &Host, machine: &Recording, words: &[&str]) -> O
             assert_eq!(key.len(), 64, "{document}");
             ok("")
         }
+        ["config", "validate", "--config", "/etc/kubernetes/kubeadm.yaml"] => ok("ok"),
         ["init", rest @ ..] => init(sim, host, machine, rest),
         ["join", ..] => join(sim, host, machine, &document),
         ["reset", "--force", ..] => {
