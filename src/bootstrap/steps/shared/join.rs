@@ -1,6 +1,7 @@
 //! How a host joins: a fresh token, the pins of the CA, and for a control plane the certificates,
 //! uploaded anew; then kubeadm.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use crate::bootstrap::engine::{Context, StepError};
-use crate::bootstrap::kubernetes::pins;
+use crate::bootstrap::kubernetes::{Api, pins};
 use crate::bootstrap::spec::Version;
 use crate::bootstrap::steps::documents::Joining;
 use crate::bootstrap::transport::{Command, File};
@@ -58,10 +59,26 @@ impl Shared {
         {
             return Ok(ticket.clone());
         }
+        self.refuse_newer(cx, via).await?;
         let ticket =
             Arc::new(Ticket { pins: self.pins(cx, via).await?, token: token(cx, via).await? });
         *latest = Some((Instant::now(), ticket.clone()));
         Ok(ticket)
+    }
+
+    /// kubelet must not be newer than the apiservers, and kubeadm joins what it could have made.
+    async fn refuse_newer(&self, cx: &Context, via: &str) -> Result<(), StepError> {
+        let server = SocketAddr::new(self.host(via)?.address, self.cluster.endpoint.port);
+        let (runs, wished) =
+            (Api::new(cx, via).version(server).await?, self.cluster.kubernetes_version);
+        if (wished.major, wished.minor) > (runs.major, runs.minor) {
+            return Err(StepError::Refused {
+                reason: format!("the cluster runs {runs}, and the file says {wished}"),
+                remedy: "no node joins in between: run `apiproxy bootstrap upgrade` first"
+                    .to_owned(),
+            });
+        }
+        Ok(())
     }
 
     async fn pins(&self, cx: &Context, via: &str) -> Result<Vec<String>, StepError> {

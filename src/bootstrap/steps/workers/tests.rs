@@ -205,3 +205,15 @@ async fn a_control_plane_is_not_made_a_worker_in_place() {
         "{error}"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_node_joins_that_is_newer_than_the_cluster() {
+    let world = World::new(cluster());
+    world.apply(&control_plane::steps(&world.shared)).await.unwrap();
+    let mut newer = cluster();
+    newer.kubernetes_version = "v1.35.0".parse().unwrap();
+    let world = world.with(newer);
+    let error = world.apply(&workers::steps(&world.shared)).await.unwrap_err().to_string();
+    assert!(error.starts_with("the cluster runs v1.34.2, and the file says v1.35.0; "), "{error}");
+    assert_eq!(world.lines("w1", "kubeadm join").len(), 0);
+}
