@@ -2,6 +2,7 @@
 //! that prints.
 
 mod args;
+mod bootstrap;
 mod check;
 mod client;
 mod demo;
@@ -60,6 +61,9 @@ enum Command {
     Manifest(manifest::Args),
     /// Write this very program as an OCI image archive, for `ctr images import`.
     Image(image::Args),
+    /// Build a highly available cluster from bare hosts.
+    #[command(subcommand)]
+    Bootstrap(bootstrap::Args),
     /// Print the completions of a shell, for example `apiproxy completions bash`.
     Completions {
         /// The shell.
@@ -114,6 +118,7 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => reload::run(&args),
         Command::Manifest(args) => manifest::run(&args),
         Command::Image(args) => image::run(&args),
+        Command::Bootstrap(args) => bootstrap::run(&args),
         Command::Completions { shell } => completions(shell),
         Command::Man(args) => man::run(&args),
     };

@@ -5,6 +5,8 @@ mod error;
 mod faults;
 mod file;
 mod overrides;
+#[cfg(test)]
+mod probe;
 mod read_error;
 mod reader;
 mod reference;
@@ -27,7 +29,13 @@ pub use document::{API_VERSION, Document};
 pub use error::ConfigError;
 pub use faults::{Fault, Faults, Place};
 pub use overrides::Overrides;
-pub use reference::{KeyDoc, reference, reference_markdown};
+pub use reference::{KeyDoc, markdown, reference, reference_markdown};
+
+pub(crate) use faults::{nearest, quoted, suggestion};
+pub(crate) use file::read_text;
+#[cfg(test)]
+pub(crate) use probe::accepted_keys;
+pub(crate) use reference::key;
 
 /// The `kind` of the proxy's configuration.
 pub const KIND: &str = "ProxyConfiguration";

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use apiproxy::bootstrap::spec;
 use apiproxy::config::{self, Overrides};
 use apiproxy::metrics::{CATALOGUE, Kind};
 
@@ -32,6 +33,20 @@ fn compare(name: &str, expected: &str) {
 #[test]
 fn the_configuration_reference_is_the_codes() {
     compare("configuration reference", &format!("\n{}\n", config::reference_markdown()));
+}
+
+#[test]
+fn the_cluster_reference_is_the_codes() {
+    compare("cluster reference", &format!("\n{}\n", spec::reference_markdown()));
+}
+
+#[test]
+fn the_cluster_sample_is_valid() {
+    let text = readme();
+    let sample = text.split("<!-- cluster sample: tested -->\n```yaml\n").nth(1).unwrap();
+    let sample = sample.split("```").next().unwrap();
+    let cluster = spec::parse("README.md", sample, Path::new(""), None).unwrap();
+    assert_eq!(cluster.hosts.len(), 204);
 }
 
 #[test]

@@ -1,10 +1,79 @@
 //! What is wished: the cluster of one file, validated.
 
+mod cidr;
 mod cluster;
+mod cron;
+mod csv;
+mod error;
+mod example;
+mod range;
+mod recipient;
+mod reference;
+mod schema;
+mod selection;
+mod shape;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod validate;
 mod version;
+mod word;
+
+use std::path::{Path, PathBuf};
+
+use crate::config::{Document, read_text};
 
 pub use cluster::{
     Artifacts, Cluster, Cni, Endpoint, Etcd, EtcdBackup, Extension, ExtensionKind, Host,
     Monitoring, Network, Overrides, Placement, Role, Ssh, Taint, Topology,
 };
+pub use error::{FileFaults, SpecError};
+pub use example::example;
+pub use range::{Pattern, RangeError};
+pub use reference::{reference, reference_markdown};
+pub use schema::schema;
+pub use selection::{Selection, SelectionError};
+pub use syntax::is_label as is_cluster_name;
 pub use version::{Version, VersionError};
+
+/// The `kind` of a cluster file.
+pub const KIND: &str = "Cluster";
+
+/// Reads a cluster from a file, and from the table of hosts that it may name.
+///
+/// # Errors
+///
+/// The file cannot be read or is no valid cluster: all its faults are told at once.
+pub fn load(path: &Path) -> Result<Cluster, SpecError> {
+    let text = read_text(path)?;
+    let base = path.parent().unwrap_or(Path::new(""));
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    parse(&path.display().to_string(), &text, base, home.as_deref())
+}
+
+/// Reads a cluster from the text of a file called `name`. Relative paths in it start from `base`,
+/// and `~` stands for `home`.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn parse(
+    name: &str,
+    text: &str,
+    base: &Path,
+    home: Option<&Path>,
+) -> Result<Cluster, SpecError> {
+    let (document, faults) = Document::parse(name, text)?;
+    let mut faults = document.expect_kind(KIND, faults)?;
+    let Some(raw) = document.read::<shape::File>(&mut faults) else {
+        return Err(SpecError::Faults(FileFaults(vec![faults])));
+    };
+    let around = validate::Surroundings { document: &document, base, home };
+    let (cluster, table) = validate::cluster(raw, around, &mut faults);
+    let faults: Vec<_> =
+        [Some(faults), table].into_iter().flatten().filter(|faults| !faults.is_empty()).collect();
+    match cluster {
+        Some(cluster) if faults.is_empty() => Ok(cluster),
+        _ => Err(SpecError::Faults(FileFaults(faults))),
+    }
+}

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy, NonFiniteFloatPolicy};
 
 use super::ConfigError;
-use super::faults::{Fault, Faults, Place, quoted, suggestion};
+use super::faults::{Fault, Faults, Place, nearest, quoted, suggestion};
 use super::tree::{self, Node, Value};
 
 /// The `apiVersion` of every document that we read.
@@ -120,7 +120,7 @@ impl Document {
 
     /// Is a value given at this path, or did something stand in the way that is not of the right
     /// type and so has a fault of its own?
-    pub(super) fn has(&self, path: &str) -> bool {
+    pub(crate) fn has(&self, path: &str) -> bool {
         let walk = self.walk(path);
         let blocked = !walk.node.is_collection();
         walk.node.value != Value::Null && (walk.arrived || blocked)
@@ -134,6 +134,22 @@ impl Document {
             }
             _ => false,
         }
+    }
+
+    /// Has the mapping at this path, or the whole document if that is empty, a key that was most
+    /// likely meant to be this one? It has a fault of its own.
+    pub(crate) fn has_misspelt(&self, path: &str, key: &str) -> bool {
+        let node = if path.is_empty() { Some(&self.root) } else { self.node(path) };
+        let Some(Value::Mapping(entries)) = node.map(|node| &node.value) else {
+            return false;
+        };
+        entries.iter().any(|(found, _)| nearest(&found.text, &[key]).is_some())
+    }
+
+    /// Where a key of the mapping at this path stands, whatever is in its name; or else the mapping.
+    pub(crate) fn key_place(&self, path: &str, key: &str) -> Place {
+        let walk = self.walk(path);
+        walk.node.entry(key).map_or(walk.place, |(key, _)| key.place)
     }
 
     fn walk(&self, path: &str) -> Walk<'_> {

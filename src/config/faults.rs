@@ -169,7 +169,7 @@ fn excerpt(line: &str, column: usize) -> (String, usize) {
 }
 
 /// A text as it is quoted in a message: on one line, without control characters, not too long.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     const LONGEST: usize = 80;
     let shown: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
     let shown = shown.replace("\\\"", "\"").replace("\\'", "'");
@@ -177,15 +177,19 @@ pub(super) fn quoted(text: &str) -> String {
     format!("`{shown}{more}`")
 }
 
-/// `hint` for a name that is not one of these: the nearest one, or all.
-pub(super) fn suggestion(wrong: &str, right: &[&str]) -> String {
+/// The one of these names that was most likely meant.
+pub(crate) fn nearest<'a>(wrong: &str, right: &[&'a str]) -> Option<&'a str> {
     let lower = wrong.to_lowercase();
-    let distance = |name: &&&str| strsim::damerau_levenshtein(&lower, &name.to_lowercase());
-    let nearest = right.iter().min_by_key(distance).filter(|name| {
+    let distance = |name: &&str| strsim::damerau_levenshtein(&lower, &name.to_lowercase());
+    right.iter().copied().min_by_key(distance).filter(|name| {
         let near = distance(name) <= name.chars().count().max(3) / 3;
         near || (lower.len() >= 3 && name.to_lowercase().starts_with(&lower))
-    });
-    match (nearest, right) {
+    })
+}
+
+/// `hint` for a name that is not one of these: the nearest one, or all.
+pub(crate) fn suggestion(wrong: &str, right: &[&str]) -> String {
+    match (nearest(wrong, right), right) {
         (Some(name), _) => format!("did you mean `{name}`?"),
         (None, []) => "remove it".to_owned(),
         (None, [only]) => format!("use `{only}`"),

@@ -11,7 +11,7 @@ use super::ConfigError;
 pub(super) const LARGEST: u64 = 1024 * 1024;
 
 /// Reads a configuration file.
-pub(super) fn read_text(path: &Path) -> Result<String, ConfigError> {
+pub(crate) fn read_text(path: &Path) -> Result<String, ConfigError> {
     let too_large = || ConfigError::TooLarge { path: path.to_owned(), limit: LARGEST };
     let bytes = match read_bytes(path) {
         Ok(Some(bytes)) => bytes,

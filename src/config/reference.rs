@@ -15,7 +15,8 @@ pub struct KeyDoc {
     pub meaning: &'static str,
 }
 
-const fn key(
+/// A row of the reference.
+pub(crate) const fn key(
     path: &'static str,
     default: &'static str,
     values: &'static str,
@@ -194,8 +195,13 @@ pub fn reference() -> &'static [KeyDoc] {
 
 /// The same as a Markdown table.
 pub fn reference_markdown() -> String {
+    markdown(KEYS)
+}
+
+/// Keys as a Markdown table.
+pub fn markdown(keys: &[KeyDoc]) -> String {
     let mut table = String::from("| Key | Default | Values | Meaning |\n|---|---|---|---|\n");
-    for KeyDoc { path, default, values, meaning } in KEYS {
+    for KeyDoc { path, default, values, meaning } in keys {
         let default = if default.is_empty() { String::new() } else { format!("`{default}`") };
         let _infallible = writeln!(table, "| `{path}` | {default} | {values} | {meaning} |");
     }

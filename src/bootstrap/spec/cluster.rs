@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::Version;
 
 /// A whole cluster.
@@ -69,22 +72,27 @@ pub struct Endpoint {
 }
 
 /// Where etcd lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub enum Topology {
     /// On the control planes, as static pods of kubeadm.
+    #[default]
     Stacked,
     /// On hosts of its own, as systemd units.
     External,
 }
 
 /// What a host is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
 pub enum Role {
     /// kube-apiserver, controller-manager and scheduler; etcd too when it is stacked.
     ControlPlane,
     /// An etcd member of an external cluster.
     Etcd,
-    /// A node for pods.
+    /// A node for pods. A control plane with this role too has no taint that keeps pods away.
     Worker,
     /// Prepared and idle: what `replace` and a restore use.
     Spare,
@@ -92,6 +100,30 @@ pub enum Role {
     External,
     /// Runs Prometheus and Alertmanager outside the cluster.
     Monitoring,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 6] = [
+        Self::ControlPlane,
+        Self::Etcd,
+        Self::Worker,
+        Self::Spare,
+        Self::External,
+        Self::Monitoring,
+    ];
+
+    /// As it is written in a file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ControlPlane => "controlPlane",
+            Self::Etcd => "etcd",
+            Self::Worker => "worker",
+            Self::Spare => "spare",
+            Self::External => "external",
+            Self::Monitoring => "monitoring",
+        }
+    }
 }
 
 /// One host.
@@ -226,7 +258,8 @@ pub struct Extension {
 }
 
 /// What an extension is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub enum ExtensionKind {
     /// It binds pods that name it.
     Scheduler,

@@ -1,0 +1,117 @@
+//! The store and its backups.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path};
+
+use super::roster::Roster;
+use super::{Check, reserved};
+use crate::bootstrap::spec::word::texts;
+use crate::bootstrap::spec::{Etcd, EtcdBackup, Topology, Version, cron, recipient, shape};
+use crate::config::{nearest, quoted};
+
+const BACKUP: &str = "spec.etcd.backup";
+
+/// Minor releases of etcd 3 that are supported: from Debian's own to the newest.
+const SUPPORTED: std::ops::RangeInclusive<u32> = 4..=6;
+
+impl Check<'_> {
+    pub(super) fn etcd(
+        &mut self,
+        raw: shape::Etcd,
+        topology: Option<Topology>,
+        roster: &Roster,
+    ) -> Etcd {
+        let version = raw.version.and_then(|text| self.etcd_version(&text, topology));
+        let extra_args = texts(raw.extra_args);
+        self.flags("spec.etcd.extraArgs", &extra_args, reserved::ETCD);
+        let backup = raw.backup.map(|backup| self.backup(backup, roster));
+        Etcd { version, extra_args, backup }
+    }
+
+    fn etcd_version(&mut self, text: &str, topology: Option<Topology>) -> Option<Version> {
+        let at = "spec.etcd.version";
+        let (oldest, newest) = (*SUPPORTED.start(), *SUPPORTED.end());
+        let hint = format!("supported are v3.{oldest} to v3.{newest}; write it as v3.5.26");
+        match text.parse::<Version>() {
+            _ if topology == Some(Topology::Stacked) => {
+                let message = "with `topology: stacked`, kubeadm chooses etcd's version";
+                self.fault(at, message, "remove it, or write `topology: external`");
+                None
+            }
+            Ok(version) if version.major == 3 && SUPPORTED.contains(&version.minor) => {
+                Some(version)
+            }
+            Ok(version) => {
+                self.fault(at, format!("{version} is not supported"), hint);
+                None
+            }
+            Err(_) => {
+                self.fault(at, format!("{} is no version", quoted(text)), hint);
+                None
+            }
+        }
+    }
+
+    fn backup(&mut self, raw: shape::Backup, roster: &Roster) -> EtcdBackup {
+        let schedule = raw.schedule.unwrap_or_else(|| "0 */6 * * *".to_owned());
+        if let Err(why) = cron::check(&schedule) {
+            let hint = "write minute, hour, day, month and weekday, as in `0 */6 * * *`";
+            self.fault(
+                &format!("{BACKUP}.schedule"),
+                format!("{}: {why}", quoted(&schedule)),
+                hint,
+            );
+        }
+        let keep = self.number(&format!("{BACKUP}.keep"), raw.keep, 1..=10_000).unwrap_or(28);
+        let directory = raw.directory.unwrap_or_else(|| "/var/lib/apiproxy/backups".to_owned());
+        if !is_own_folder(&directory) {
+            let message = format!("{} cannot be the folder of backups", quoted(&directory));
+            let hint = "write the whole path of a folder for them alone, without `..` and blanks";
+            self.fault(&format!("{BACKUP}.directory"), message, hint);
+        }
+        EtcdBackup {
+            schedule,
+            keep,
+            directory,
+            copy_to: self.copy_to(raw.copy_to, roster),
+            recipients: self.recipients(raw.recipients),
+        }
+    }
+
+    fn copy_to(&mut self, raw: Option<shape::List<String>>, roster: &Roster) -> Vec<String> {
+        let mut seen = BTreeSet::new();
+        let items = self.items(&format!("{BACKUP}.copyTo"), raw);
+        for (at, name) in &items {
+            if !seen.insert(name) {
+                self.fault(at, format!("{} is given twice", quoted(name)), "keep one of them");
+            } else if !roster.has(name) && roster.is_complete {
+                let hint = match nearest(name, &roster.names()) {
+                    Some(name) => format!("did you mean `{name}`?"),
+                    None => "name one of `spec.hosts`".to_owned(),
+                };
+                self.fault(at, format!("no host is called {}", quoted(name)), hint);
+            }
+        }
+        items.into_iter().map(|(_, name)| name).collect()
+    }
+
+    fn recipients(&mut self, raw: Option<shape::List<String>>) -> Vec<String> {
+        let items = self.items(&format!("{BACKUP}.recipients"), raw);
+        for (at, text) in &items {
+            if let Err((message, hint)) = recipient::check(text) {
+                self.fault(at, message, hint);
+            }
+        }
+        items.into_iter().map(|(_, text)| text).collect()
+    }
+}
+
+/// An absolute path in words that no shell or unit file takes apart, and not a folder of the system.
+fn is_own_folder(text: &str) -> bool {
+    let path = Path::new(text);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-@+".contains(c);
+    path.is_absolute()
+        && text.chars().all(plain)
+        && path.components().all(|part| !matches!(part, Component::ParentDir))
+        && path.components().count() > 2
+}
