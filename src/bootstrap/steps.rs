@@ -28,5 +28,9 @@ use super::spec::Cluster;
 /// What has to be so on all hosts of a cluster, in no order: each step names what it needs.
 pub fn graph(cluster: &Arc<Cluster>) -> Vec<Arc<dyn Step>> {
     // Every host gets this very program.
-    hosts::steps(cluster, Path::new("/proc/self/exe"))
+    let mut steps = hosts::steps(cluster, Path::new("/proc/self/exe"));
+    let shared = shared::Shared::new(cluster.clone(), Arc::new(documents::Rendered));
+    steps.extend(control_plane::steps(&shared));
+    steps.extend(workers::steps(&shared));
+    steps
 }

@@ -169,3 +169,13 @@ fn a_control_plane_waits_for_an_external_etcd() {
     let needs: Vec<_> = needs.iter().map(ToString::to_string).collect();
     assert_eq!(needs, ["cp1/prepared", "e1/etcd-healthy", "cp1/etcd-client"]);
 }
+
+#[test]
+fn the_steps_of_all_parts_make_a_graph() {
+    let cluster = Arc::new(wide(3));
+    let all = Graph::new(super::graph(&cluster)).unwrap();
+    let place = |host: &str, step: &str| all.find(&StepId::new(host, step)).unwrap();
+    assert!(place("cp1", "prepared") < place("cp1", "control-plane"));
+    assert!(place("cp3", "control-plane") < place("w1", "proxy-config"));
+    assert!(place("w1", "node") < place("w1", "static-pod"));
+}
