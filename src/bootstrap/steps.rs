@@ -3,23 +3,34 @@
 pub mod certs;
 pub mod control_plane;
 pub mod documents;
+pub mod hosts;
 pub mod kubeconfig;
 pub mod recent;
 pub mod remove;
 pub mod replace;
 pub mod shared;
+#[cfg(test)]
+mod shell;
 pub mod status;
+#[cfg(test)]
+mod tests;
 pub mod upgrade;
 pub mod workers;
 #[cfg(test)]
 mod world;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::engine::Step;
 use super::spec::Cluster;
 
 /// What has to be so on all hosts of a cluster, in no order: each step names what it needs.
-pub fn graph(_cluster: &Arc<Cluster>) -> Vec<Arc<dyn Step>> {
-    Vec::new()
+pub fn graph(cluster: &Arc<Cluster>) -> Vec<Arc<dyn Step>> {
+    // Every host gets this very program.
+    let mut steps = hosts::steps(cluster, Path::new("/proc/self/exe"));
+    let shared = shared::Shared::new(cluster.clone(), Arc::new(documents::Rendered));
+    steps.extend(control_plane::steps(&shared));
+    steps.extend(workers::steps(&shared));
+    steps
 }

@@ -47,6 +47,21 @@ impl Command {
         Self::new(head.into_iter().chain(arguments.into_iter().map(Into::into)))
     }
 
+    /// The command in one short line, for error messages: of a script, its first line.
+    pub fn brief(&self) -> String {
+        let script = match self.argv.as_slice() {
+            [sh, flags, script, ..] if sh == "sh" && flags == "-euc" => script,
+            words => return words.join(" "),
+        };
+        let script = script.trim();
+        let line = script.lines().next().unwrap_or_default().trim_start_matches("# ");
+        let mut brief: String = line.chars().take(60).collect();
+        if brief.len() < script.len() {
+            brief += " ..";
+        }
+        brief
+    }
+
     /// The same command, reading this.
     #[must_use]
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
@@ -227,4 +242,19 @@ pub trait Transport: Send + Sync + fmt::Debug {
         path: &'a str,
         mode: u32,
     ) -> BoxFuture<'a, Result<(), TransportError>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_in_brief_is_one_line() {
+        let script = "\n# set the hostname\nhostnamectl set-hostname \"$1\"";
+        assert_eq!(Command::script(script, ["w1"]).brief(), "set the hostname ..");
+        assert_eq!(Command::script("true", [""; 0]).brief(), "true");
+        assert_eq!(Command::new(["apt-get", "update"]).brief(), "apt-get update");
+        let long = "x".repeat(100);
+        assert_eq!(Command::script(&long, [""; 0]).brief(), "x".repeat(60) + " ..");
+    }
 }

@@ -154,7 +154,7 @@ impl Context {
             return Ok(output);
         }
         let (code, complaint) = (output.code, output.complaint());
-        let command = command.argv.join(" ");
+        let command = command.brief();
         Err(StepError::Command { host: host.to_owned(), command, code, complaint })
     }
 

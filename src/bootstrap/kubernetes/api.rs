@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::report::{Report, script};
 use super::{Member, Node, members, nodes, removable};
 use crate::bootstrap::engine::{Context, StepError};
+use crate::bootstrap::spec::Version;
 use crate::bootstrap::transport::{Command, Output};
 
 /// Who is admin of the cluster on a control plane. Since 1.29 its rights come from RBAC (the group
@@ -92,6 +94,19 @@ impl<'a> Api<'a> {
         let command = kubectl(["apply", "--server-side", "--force-conflicts", "-f", "-"]);
         let command = command.stdin(manifest).timeout(Duration::from_mins(2));
         self.cx.run(self.host, &command).await.map(drop)
+    }
+
+    /// The version of the apiserver at this address.
+    ///
+    /// # Errors
+    /// The host cannot be reached, or that apiserver does not answer.
+    pub async fn version(&self, server: SocketAddr) -> Result<Version, StepError> {
+        let server = format!("https://{server}");
+        let words = ["--server", server.as_str(), "get", "--raw", "/version"];
+        let text = self.kubectl(words).await?.text();
+        let answer: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let version = answer["gitVersion"].as_str().and_then(|version| version.parse().ok());
+        version.ok_or_else(|| self.odd("its kube-apiserver tells no version"))
     }
 
     /// All Nodes.

@@ -40,6 +40,22 @@ pub fn days_left(pem: &[u8]) -> Result<i64, CertificateError> {
     tls::expiry(&certificates[0]).map(|expiry| expiry.days_left).ok_or(CertificateError)
 }
 
+/// Is less than a sixth of the first certificate's life left? However long the cluster signs for, there
+/// are several chances to renew it then.
+///
+/// # Errors
+/// No certificate can be read.
+pub fn is_ending(pem: &[u8]) -> Result<bool, CertificateError> {
+    let certificates = certificates(pem)?;
+    let parsed = x509_parser::parse_x509_certificate(&certificates[0]);
+    let (_, certificate) = parsed.map_err(|_| CertificateError)?;
+    let validity = certificate.validity();
+    let (begin, end) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+    Ok((end - now).saturating_mul(6) < end - begin)
+}
+
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -65,5 +81,20 @@ mod tests {
         assert!(days_left(pem.as_bytes()).unwrap() > 365);
         assert_eq!(pins(b"nothing"), Err(CertificateError));
         assert_eq!(days_left(b""), Err(CertificateError));
+    }
+
+    #[test]
+    fn a_certificate_ends_in_its_last_sixth() {
+        let of = |from, to| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+            params.not_before = rcgen::date_time_ymd(from, 1, 1);
+            params.not_after = rcgen::date_time_ymd(to, 1, 1);
+            params.self_signed(&key).unwrap().pem()
+        };
+        assert_eq!(is_ending(of(2020, 2090).as_bytes()), Ok(false));
+        assert_eq!(is_ending(of(1990, 2029).as_bytes()), Ok(true));
+        assert_eq!(is_ending(of(2010, 2020).as_bytes()), Ok(true), "it has ended");
+        assert_eq!(is_ending(b""), Err(CertificateError));
     }
 }

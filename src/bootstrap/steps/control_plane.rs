@@ -6,6 +6,7 @@ pub mod decide;
 pub mod enter;
 pub mod leave;
 pub mod look;
+pub mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,9 @@ use look::{Look, Standing};
 /// The name of the step after which a host is a control plane, whole and verified.
 pub const STEP: &str = "control-plane";
 
+/// The step that gives this host its client certificate for an external etcd.
+const ETCD_CLIENT: &str = "etcd-client";
+
 /// The endpoint of every node that serves it itself.
 pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -41,6 +45,9 @@ pub fn steps(shared: &Arc<Shared>) -> Vec<Arc<dyn Step>> {
         Arc::new(ControlPlane { shared: shared.clone(), host: host.clone() })
     };
     let mut steps: Vec<_> = cluster.with_role(Role::ControlPlane).map(step).collect();
+    for host in cluster.with_role(Role::ControlPlane) {
+        steps.push(Arc::new(settings::Settings::new(shared, host)));
+    }
     if let Some(first) = cluster.with_role(Role::ControlPlane).next() {
         steps.push(addons::step(shared, first));
     }
@@ -114,6 +121,7 @@ impl Step for ControlPlane {
         if self.shared.cluster.topology == Topology::External {
             let first = self.shared.cluster.etcd_hosts().next();
             needs.extend(first.map(|host| StepId::new(&host.name, "etcd-healthy")));
+            needs.push(StepId::new(&self.host.name, ETCD_CLIENT));
         }
         needs
     }

@@ -61,6 +61,12 @@ pub trait Documents: Send + Sync + fmt::Debug {
     /// The cluster cannot be written in the API of its version.
     fn join(&self, cluster: &Cluster, host: &Host, joining: &Joining) -> Result<File, StepError>;
 
+    /// The `ClusterConfiguration` of [`Documents::init`].
+    ///
+    /// # Errors
+    /// The cluster cannot be written in the API of its version.
+    fn settings(&self, cluster: &Cluster) -> Result<String, StepError>;
+
     /// The files that [`Documents::init`] and [`Documents::join`] name: patches, and the audit policy.
     ///
     /// # Errors

@@ -4,12 +4,13 @@ mod clean;
 mod node;
 pub mod reset;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::shared::Shared;
 use crate::bootstrap::engine::{Context, Step, StepError};
 use crate::bootstrap::kubernetes::{Api, Member, Node};
-use crate::bootstrap::spec::{Cluster, Role, Topology};
+use crate::bootstrap::spec::{Cluster, Host, Overrides, Role, Topology};
 
 pub use node::{Remove, drain};
 
@@ -25,6 +26,21 @@ pub struct Extra {
 }
 
 impl Extra {
+    /// How it may be reached to be cleaned, by the cluster's settings; none if nobody tells its address.
+    pub fn host(&self, cluster: &Cluster) -> Option<Host> {
+        let address = self.node.as_ref()?.address?;
+        Some(Host {
+            name: self.name.clone(),
+            address,
+            roles: BTreeSet::from([Role::Spare]),
+            zone: None,
+            labels: BTreeMap::new(),
+            taints: Vec::new(),
+            ssh: cluster.ssh.clone(),
+            overrides: Overrides::default(),
+        })
+    }
+
     /// A line of the plan.
     pub fn note(&self) -> String {
         let what = match (&self.node, &self.member) {

@@ -4,7 +4,7 @@ pub mod etc_hosts;
 pub mod join;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -31,6 +31,8 @@ pub struct Shared {
     workers: Recent<worker::Look>,
     nodes: Recent<Vec<Node>>,
     authorities: Recent<String>,
+    /// The control plane that served last: asked alone, so that a dead one costs its time once.
+    served: Mutex<Option<String>>,
     /// The latest token that workers join with.
     pub(super) ticket: join::Tickets,
     /// The names of hosts that are taken out before others join: dead etcd members, beside which
@@ -58,6 +60,7 @@ impl Shared {
             workers: Recent::default(),
             nodes: Recent::default(),
             authorities: Recent::default(),
+            served: Mutex::default(),
             ticket: join::Tickets::default(),
         })
     }
@@ -136,12 +139,21 @@ impl Shared {
     /// # Errors
     /// There is a cluster, or may be one, but no control plane of it serves.
     pub async fn serving(&self, cx: &Context) -> Result<Option<String>, StepError> {
+        let last = self.served.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(host) = last.and_then(|name| self.cluster.host(&name))
+            && let Ok(look) = self.look(cx, &host.name).await
+            && look.standing(&self.cluster, host) == Standing::Serving
+        {
+            return Ok(Some(host.name.clone()));
+        }
         let standings = self.standings(cx).await;
         let serves = |(name, standing): (&String, &Standing)| {
             (*standing == Standing::Serving).then(|| name.clone())
         };
-        if let Some(name) = standings.iter().find_map(serves) {
-            return Ok(Some(name));
+        let found = standings.iter().find_map(serves);
+        self.served.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&found);
+        if found.is_some() {
+            return Ok(found);
         }
         let fault = |(name, standing): (&String, &Standing)| match standing {
             Standing::Ill(reason) => Some(format!("{name} is not ready ({reason})")),

@@ -3,6 +3,7 @@
 
 mod control_plane;
 mod kubelet;
+mod programs;
 pub mod skew;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use super::shared::Shared;
 use crate::bootstrap::engine::{Context, Step, StepError};
 use crate::bootstrap::kubernetes::Api;
 use crate::bootstrap::spec::{Host, Role, Version};
+pub use programs::Sourced;
 use skew::Versions;
 
 /// How the programs of a version come onto a host: the other part of an upgrade.

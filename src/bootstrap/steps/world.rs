@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::documents::{
-    Documents, ENCRYPTION, Identity, Joining, MANIFESTS, PROXY_CONFIG, PROXY_KUBECONFIG,
+    Documents, ENCRYPTION, Identity, Joining, MANIFESTS, PROXY_CONFIG, PROXY_KUBECONFIG, Rendered,
 };
 use super::shared::{Shared, join};
 use crate::bootstrap::engine::{Check, Context, Hosts, Step, StepError};
@@ -84,6 +84,10 @@ impl Documents for Plain {
         let what = if certificate_key.is_some() { "control-plane" } else { "worker" };
         let text = format!("join {what} {} {server} {token}", host.name);
         Ok(File::secret("/etc/kubernetes/kubeadm.yaml", text))
+    }
+
+    fn settings(&self, cluster: &Cluster) -> Result<String, StepError> {
+        Rendered.settings(cluster)
     }
 
     fn beside(&self, cluster: &Cluster, _: &Host) -> Result<Vec<File>, StepError> {

@@ -25,13 +25,14 @@ const WHOLE: Duration = Duration::from_mins(3);
 
 /// What an init that was stopped half way has left is not in its way: certificates and kubeconfigs are
 /// kept, manifests are written again, and no data is lost.
-const AGAIN: &str = "--ignore-preflight-errors=\
-    DirAvailable--var-lib-etcd,\
-    FileAvailable--etc-kubernetes-manifests-kube-apiserver.yaml,\
-    FileAvailable--etc-kubernetes-manifests-kube-controller-manager.yaml,\
-    FileAvailable--etc-kubernetes-manifests-kube-scheduler.yaml,\
-    FileAvailable--etc-kubernetes-manifests-etcd.yaml,\
-    Port-6443,Port-10250,Port-10257,Port-10259,Port-2379,Port-2380";
+fn again(port: u16) -> String {
+    let folder = "DirAvailable--var-lib-etcd".to_owned();
+    let manifests = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"]
+        .map(|name| format!("FileAvailable--etc-kubernetes-manifests-{name}.yaml"));
+    let ports = [port, 10250, 10257, 10259, 2379, 2380].map(|port| format!("Port-{port}"));
+    let all: Vec<_> = [folder].into_iter().chain(manifests).chain(ports).collect();
+    format!("--ignore-preflight-errors={}", all.join(","))
+}
 
 impl ControlPlane {
     /// Whatever has to be done. Everything is looked at anew first.
@@ -71,20 +72,22 @@ impl ControlPlane {
         }
     }
 
-    async fn init(&self, cx: &Context, again: bool) -> Result<(), StepError> {
+    async fn init(&self, cx: &Context, finishes: bool) -> Result<(), StepError> {
         self.begin(cx, Begun::Init, LOOPBACK).await?;
         self.lay_down(cx, None).await?;
         let key = join::certificate_key()?;
         let document = self.shared.documents.init(&self.shared.cluster, &self.host, &key)?;
         let mut words =
             vec!["init", "--upload-certs", "--skip-token-print", "--skip-certificate-key-print"];
-        if again {
+        let ignored = again(self.shared.cluster.endpoint.port);
+        if finishes {
             // One that was being written when the power went.
             let empty = ["find", "/etc/kubernetes", "-type", "f", "-empty", "-delete"];
             cx.run(&self.host.name, &Command::new(empty)).await?;
-            words.push(AGAIN);
+            words.push(&ignored);
         }
-        join::kubeadm(cx, &self.host.name, &words, &document).await?;
+        let version = self.shared.cluster.kubernetes_version;
+        join::kubeadm(cx, &self.host.name, &words, &document, version).await?;
         self.finish(cx).await
     }
 

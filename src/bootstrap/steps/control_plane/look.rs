@@ -1,5 +1,6 @@
 //! One look at a control plane: what is there of one, and how it stands. Parsing is pure.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::bootstrap::kubernetes::{
@@ -33,7 +34,11 @@ if [ -s /etc/kubernetes/admin.conf ]; then
     part node $admin get nodes --field-selector "metadata.name=$2" --output json
     members() { @MEMBERS@; }
     if [ "$3" = stacked ]; then part members members; fi
+    part configuration $admin --namespace kube-system get configmap kubeadm-config --output 'jsonpath={.data.ClusterConfiguration}'
 fi
+for program in kube-apiserver kube-controller-manager kube-scheduler; do
+    part "manifest $program" cat "/etc/kubernetes/manifests/$program.yaml"
+done
 "#;
 
 /// The command of a look.
@@ -104,6 +109,10 @@ pub struct Look {
     unready: Option<String>,
     /// Its Node.
     pub node: Option<Node>,
+    /// The cluster's own settings: kubeadm's `ClusterConfiguration`.
+    pub configuration: String,
+    /// The manifests of its programs, by their names.
+    pub manifests: BTreeMap<String, String>,
     /// All etcd members, by its own; none if that one does not answer.
     pub members: Option<Vec<Member>>,
 }
@@ -126,6 +135,12 @@ impl Look {
             endpoint: etc_hosts::lookup(&report.part("hosts").text, &cluster.endpoint.name),
             unready: (!readyz.ok()).then(|| readyz.last_line().to_owned()),
             node: if found.ok() { node } else { None },
+            configuration: report.part("configuration").text,
+            manifests: report
+                .under("manifest ")
+                .filter(|(_, part)| part.ok())
+                .map(|(name, part)| (name.to_owned(), part.text.clone()))
+                .collect(),
             members: members(&report.part("members").text).ok(),
         }
     }
@@ -186,5 +201,71 @@ impl Look {
         let member = |member: &&Member| member.is_of(&host.name, host.address);
         let own = self.members.as_ref()?.iter().find(member)?;
         (own.started() && own.is_learner).then_some(own.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bootstrap::steps::shell::Root;
+    use crate::bootstrap::steps::world::cluster;
+
+    const KUBECTL: &str = r#"case "$*" in
+    *"--kubeconfig /dev/null "*member/list*) [ "$(cat)" = "{}" ] && cat "$ROOT/members" ;;
+    *"--server https://127.0.0.1:6443 get --raw /readyz") cat "$ROOT/readyz" || { echo refused >&2; exit 1; } ;;
+    *"get nodes --field-selector metadata.name=cp2 "*) cat "$ROOT/nodes" ;;
+    *"get configmap kubeadm-config "*) echo "clusterName: prod" ;;
+    *) exit 1 ;;
+esac
+"#;
+
+    fn seen(root: &Root) -> (Look, Standing, Option<String>) {
+        let cluster = cluster();
+        let host = cluster.host("cp2").unwrap();
+        let look = Look::read(&cluster, &root.report(&command(&cluster, host)));
+        let (standing, fault) = (look.standing(&cluster, host), look.fault(&cluster, host));
+        (look, standing, fault)
+    }
+
+    #[test]
+    fn a_real_shell_tells_a_control_plane_from_what_is_none() {
+        let root = Root::new();
+        root.write("etc/hosts", "10.0.0.11 api.prod\n");
+        let (look, standing, _) = seen(&root);
+        assert_eq!(standing, Standing::Fresh);
+        assert_eq!(look.endpoint, "10.0.0.11".parse().ok());
+        assert!(!look.busy);
+
+        root.program("kubectl", KUBECTL);
+        root.write("etc/kubernetes/kubelet.conf", "x");
+        assert!(matches!(seen(&root).1, Standing::Foreign(_)));
+        root.write(MARKER, "join");
+        assert_eq!(seen(&root).1, Standing::Unfinished(Begun::Join));
+        root.write("etc/kubernetes/admin.conf", "x");
+        root.write("etc/kubernetes/manifests/kube-apiserver.yaml", "spec: 1");
+        let (_, standing, fault) = seen(&root);
+        assert_eq!(standing, Standing::Unfinished(Begun::Join));
+        assert_eq!(fault.as_deref(), Some("its kube-apiserver is not ready: refused"));
+
+        root.write("readyz", "ok");
+        root.write("nodes", r#"{"items": []}"#);
+        assert_eq!(seen(&root).2.as_deref(), Some("its Node is not registered"));
+        let label = r#"{"node-role.kubernetes.io/control-plane": ""}"#;
+        root.write(
+            "nodes",
+            &format!(r#"{{"items": [{{"metadata": {{"name": "cp2", "labels": {label}}}}}]}}"#),
+        );
+        assert_eq!(seen(&root).2.as_deref(), Some("its etcd member does not answer"));
+        let member = r#""ID": "7", "name": "cp2", "peerURLs": ["https://10.0.0.12:2380"]"#;
+        root.write("members", &format!(r#"{{"members": [{{{member}, "isLearner": true}}]}}"#));
+        let (look, _, fault) = seen(&root);
+        assert_eq!(fault.as_deref(), Some("its etcd member is a learner"));
+        assert_eq!(look.learner(cluster().host("cp2").unwrap()), Some(7));
+        root.write("members", &format!(r#"{{"members": [{{{member}}}]}}"#));
+        let (look, standing, fault) = seen(&root);
+        assert_eq!((standing, fault), (Standing::Serving, None));
+        assert_eq!(look.begun.as_deref(), Some("join"), "it is still to be finished");
+        assert_eq!(look.configuration, "clusterName: prod");
+        assert_eq!(look.manifests["kube-apiserver"], "spec: 1");
     }
 }

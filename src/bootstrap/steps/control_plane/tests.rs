@@ -19,6 +19,7 @@ async fn a_fresh_cluster_is_made_once_and_found_done() {
     let steps = super::steps(&world.shared);
     assert_eq!(world.apply(&steps).await, Ok(4));
     assert_eq!(world.lines("cp1", "kubeadm init --upload-certs").len(), 1);
+    assert_eq!(world.lines("cp2", "kubeadm config validate").len(), 1, "before it joins");
     for host in ["cp2", "cp3"] {
         assert_eq!(world.lines(host, "kubeadm init").len(), 0, "{host}");
         assert_eq!(world.lines(host, "kubeadm join").len(), 1, "{host}");

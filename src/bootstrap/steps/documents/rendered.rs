@@ -52,6 +52,10 @@ impl Documents for Rendered {
         kubeadm::join(cluster, host, &join).map_err(|error| refused(&error))
     }
 
+    fn settings(&self, cluster: &Cluster) -> Result<String, StepError> {
+        kubeadm::cluster_configuration(cluster).map_err(|error| refused(&error))
+    }
+
     fn beside(&self, cluster: &Cluster, host: &Host) -> Result<Vec<File>, StepError> {
         let mut files = patches::of(cluster, host).map_err(|error| refused(&error))?;
         if host.roles.contains(&Role::ControlPlane) {

@@ -56,6 +56,11 @@ fn what_the_file_does_not_account_for_is_found() {
 async fn a_worker_is_drained_before_it_goes_and_cleaned_after() {
     let world = without(&["w2"]).await;
     let extras = extras(&world.shared, &world.cx).await.unwrap();
+    let reached = extras[0].host(&world.shared.cluster).unwrap();
+    assert_eq!(
+        (reached.name.as_str(), reached.address.to_string()),
+        ("w2", "10.0.0.32".to_owned())
+    );
     let steps = steps(&world.shared, &extras);
     assert_eq!((steps.len(), steps[0].lane()), (1, Lane::Parallel));
     assert_eq!(world.apply(&steps).await, Ok(1));

@@ -1,6 +1,7 @@
 //! How a host joins: a fresh token, the pins of the CA, and for a control plane the certificates,
 //! uploaded anew; then kubeadm.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use tokio::time::Instant;
 
 use super::Shared;
 use crate::bootstrap::engine::{Context, StepError};
-use crate::bootstrap::kubernetes::pins;
+use crate::bootstrap::kubernetes::{Api, pins};
+use crate::bootstrap::spec::Version;
 use crate::bootstrap::steps::documents::Joining;
 use crate::bootstrap::transport::{Command, File};
 
@@ -21,6 +23,9 @@ const TOKEN_FRESH: Duration = Duration::from_mins(8);
 
 /// How long kubeadm may take: it waits for images and for static pods, four minutes each.
 const KUBEADM: Duration = Duration::from_mins(12);
+
+/// Since when kubeadm has `config validate`.
+const VALIDATES: Version = Version::new(1, 26, 0);
 
 /// The cluster's CA on a control plane.
 pub const CA: &str = "/etc/kubernetes/pki/ca.crt";
@@ -54,10 +59,26 @@ impl Shared {
         {
             return Ok(ticket.clone());
         }
+        self.refuse_newer(cx, via).await?;
         let ticket =
             Arc::new(Ticket { pins: self.pins(cx, via).await?, token: token(cx, via).await? });
         *latest = Some((Instant::now(), ticket.clone()));
         Ok(ticket)
+    }
+
+    /// kubelet must not be newer than the apiservers, and kubeadm joins what it could have made.
+    async fn refuse_newer(&self, cx: &Context, via: &str) -> Result<(), StepError> {
+        let server = SocketAddr::new(self.host(via)?.address, self.cluster.endpoint.port);
+        let (runs, wished) =
+            (Api::new(cx, via).version(server).await?, self.cluster.kubernetes_version);
+        if (wished.major, wished.minor) > (runs.major, runs.minor) {
+            return Err(StepError::Refused {
+                reason: format!("the cluster runs {runs}, and the file says {wished}"),
+                remedy: "no node joins in between: run `apiproxy bootstrap upgrade` first"
+                    .to_owned(),
+            });
+        }
+        Ok(())
     }
 
     async fn pins(&self, cx: &Context, via: &str) -> Result<Vec<String>, StepError> {
@@ -86,7 +107,7 @@ impl Shared {
         let document = self.documents.init(&self.cluster, self.host(via)?, &key)?;
         let phase =
             ["init", "phase", "upload-certs", "--upload-certs", "--skip-certificate-key-print"];
-        kubeadm(cx, via, &phase, &document).await?;
+        kubeadm(cx, via, &phase, &document, self.cluster.kubernetes_version).await?;
         Ok(key)
     }
 
@@ -105,11 +126,12 @@ impl Shared {
         let Ticket { token, pins } = ticket.clone();
         let joining = Joining { server, token, pins, certificate_key };
         let document = self.documents.join(&self.cluster, self.host(name)?, &joining)?;
-        kubeadm(cx, name, &["join"], &document).await
+        kubeadm(cx, name, &["join"], &document, self.cluster.kubernetes_version).await
     }
 }
 
-/// Runs kubeadm with a document that holds secrets and is taken away again, whatever comes of it.
+/// Runs kubeadm of this version with a document that holds secrets and is taken away again, whatever
+/// comes of it. The host's own kubeadm says first whether it understands all of it.
 ///
 /// # Errors
 /// The host cannot be reached, or kubeadm complains.
@@ -118,11 +140,20 @@ pub async fn kubeadm(
     host: &str,
     words: &[&str],
     document: &File,
+    version: Version,
 ) -> Result<(), StepError> {
     cx.host(host)?.write(document).await?;
-    let words = ["kubeadm"].iter().chain(words).copied();
-    let command = Command::new(words.chain(["--config", document.path.as_str()]));
-    let outcome = cx.run(host, &command.timeout(KUBEADM)).await;
+    let command = |words: &[&str]| {
+        let words = ["kubeadm"].iter().chain(words).copied();
+        Command::new(words.chain(["--config", document.path.as_str()]))
+    };
+    let outcome = async {
+        if version >= VALIDATES {
+            cx.run(host, &command(&["config", "validate"])).await?;
+        }
+        cx.run(host, &command(words).timeout(KUBEADM)).await
+    };
+    let outcome = outcome.await;
     let removed = cx.run(host, &Command::new(["rm", "-f", "--", document.path.as_str()])).await;
     outcome.and(removed).map(drop)
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use serde::Deserialize;
 
 use super::Upgrade;
 use crate::bootstrap::engine::{self, Change, Check, Context, Disruption, Lane, StepError, StepId};
@@ -27,20 +26,8 @@ pub(super) async fn version(
     cx: &Context,
     host: &Host,
 ) -> Result<Version, StepError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Answer {
-        git_version: String,
-    }
     let server = SocketAddr::new(host.address, shared.cluster.endpoint.port);
-    let server = format!("https://{server}");
-    let words = ["--server", server.as_str(), "get", "--raw", "/version"];
-    let text = Api::new(cx, &host.name).kubectl(words).await?.text();
-    let answer: Option<Answer> = serde_json::from_str(&text).ok();
-    let version = answer.and_then(|answer| answer.git_version.parse().ok());
-    version.ok_or_else(|| {
-        StepError::Unverified(format!("{}: its kube-apiserver tells no version", host.name))
-    })
+    Api::new(cx, &host.name).version(server).await
 }
 
 /// One control plane.

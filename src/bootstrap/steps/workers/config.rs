@@ -22,6 +22,7 @@ impl Config {
         let Some(via) = shared.serving(cx).await? else {
             return Ok(Check::After(self.0.first_control_plane()));
         };
+        self.no_control_plane(cx).await?;
         let look = shared.look_at_worker(cx, &host.name).await?;
         let mut change = Change::new("the proxy's files are not as wished");
         for file in shared.documents.proxy(&shared.cluster, host)? {
@@ -46,6 +47,23 @@ impl Config {
             Some(fault) => Check::Needed(Change::new(fault)),
             None => Check::Done,
         })
+    }
+
+    /// Its apiserver has the port that the proxy needs.
+    async fn no_control_plane(&self, cx: &Context) -> Result<(), StepError> {
+        let name = &self.0.host.name;
+        let nodes = self.0.shared.nodes(cx).await?;
+        let mut nodes = nodes.iter().flat_map(|nodes| nodes.iter());
+        if nodes.any(|node| node.name == *name && node.is_control_plane()) {
+            return Err(StepError::Refused {
+                reason: format!(
+                    "{name} is a control plane of the cluster, and a worker in the file"
+                ),
+                remedy: "take it out of the file, run `apply --prune`, and put it in again"
+                    .to_owned(),
+            });
+        }
+        Ok(())
     }
 
     async fn make(&self, cx: &Context) -> Result<(), StepError> {

@@ -9,17 +9,15 @@ use rcgen::{CertificateParams, DnType, KeyPair};
 use tokio::time::sleep;
 
 use crate::bootstrap::engine::{Context, StepError};
-use crate::bootstrap::kubernetes::{Api, days_left, kubectl};
+use crate::bootstrap::kubernetes::{Api, days_left, is_ending, kubectl};
 use crate::bootstrap::steps::documents::Identity;
 
 /// The user whom the rights are bound to.
 const USER: &str = "apiproxy";
 
-/// A year: what kube-controller-manager signs at most by default.
+/// A year: what kube-controller-manager signs at most by default. It is renewed by an `apply` in the last
+/// two months.
 const LIFE_SECONDS: u32 = 365 * 24 * 3600;
-
-/// It is renewed by an `apply` from then on.
-const RENEW_DAYS: i64 = 60;
 
 /// How often the certificate is asked for, and how long apart.
 const TRIES: usize = 30;
@@ -30,9 +28,11 @@ pub fn fault(certificate: Option<&str>) -> Option<String> {
     let Some(certificate) = certificate else {
         return Some("the proxy has no credentials to find apiservers with".to_owned());
     };
-    match days_left(certificate.as_bytes()) {
-        Ok(days) if days >= RENEW_DAYS => None,
-        Ok(days) => Some(format!("the proxy's client certificate ends in {days} days")),
+    let (pem, days) =
+        (certificate.as_bytes(), days_left(certificate.as_bytes()).unwrap_or_default());
+    match is_ending(pem) {
+        Ok(false) => None,
+        Ok(true) => Some(format!("the proxy's client certificate ends in {days} days")),
         Err(error) => Some(format!("the proxy's client certificate: {error}")),
     }
 }

@@ -140,12 +140,43 @@ fn generation(path: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bootstrap::steps::documents::PROXY_CONFIG;
 
     #[test]
     fn generations_are_read_from_names() {
         assert_eq!(generation("/etc/kubernetes/manifests/apiproxy-g12.yaml"), Some(12));
         assert_eq!(generation("/etc/kubernetes/manifests/apiproxy-gx.yaml"), None);
         assert_eq!(generation("/etc/kubernetes/manifests/apiproxy.yaml"), None);
+    }
+
+    #[test]
+    fn a_real_shell_sees_what_is_on_a_worker() {
+        use crate::bootstrap::steps::shell::Root;
+        let cluster = crate::bootstrap::steps::world::cluster();
+        let files = || [PROXY_CONFIG.to_owned()];
+        let root = Root::new();
+        let seen = || Look::read(&cluster, &root.report(&command(files())));
+        assert_eq!(seen(), Look::default(), "nothing is there");
+
+        root.write("etc/hosts", "127.0.0.1 api.prod\n");
+        root.write(PROXY_CONFIG, "backends\n");
+        root.write(PROXY_CA, "ca");
+        root.write(PROXY_KUBECONFIG, "users:\n- user:\n    client-certificate-data: \"UEVN\"\n    client-key-data: c2VjcmV0\n");
+        root.write("etc/kubernetes/kubelet.conf", "x");
+        root.write("etc/kubernetes/manifests/apiproxy-g2.yaml", "old");
+        root.write("etc/kubernetes/manifests/apiproxy-g10.yaml", "new");
+        root.write("etc/kubernetes/manifests/apiproxy-g11.yaml.tmp", "torn");
+        root.write(MARKER, "join");
+        root.program_at(PROGRAM, r#"echo '{"usable": true, "handoverGeneration": 2}'; exit 1"#);
+        let look = seen();
+        assert!(look.kubelet && look.begun && !look.busy);
+        assert_eq!(look.endpoint, "127.0.0.1".parse().ok());
+        assert_eq!(look.contents.get(PROXY_CONFIG).map(String::as_str), Some("backends"));
+        assert_eq!(look.contents.get(PROXY_CA).map(String::as_str), Some("ca"));
+        assert_eq!(look.certificate.as_deref(), Some("PEM"));
+        assert_eq!(look.program.map(|hash| hash.len()), Some(12));
+        assert_eq!(look.status.and_then(|status| status.handover_generation), Some(2));
+        assert_eq!(look.pods, BTreeMap::from([(2, "old".to_owned()), (10, "new".to_owned())]));
     }
 
     #[test]

@@ -191,3 +191,29 @@ async fn labels_taints_and_zones_are_given_and_others_stay() {
     assert_eq!(change.why, "its Node lacks dedicated=db:NoSchedule");
     assert_eq!(world.sim().nodes["w1"].labels["team"], "x");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_control_plane_is_not_made_a_worker_in_place() {
+    let world = whole().await;
+    let mut other = cluster();
+    other.hosts[2].roles.clone_from(&cluster().hosts[3].roles);
+    let world = world.with(other);
+    let steps = workers::steps(&world.shared);
+    let error = steps[0].check(&world.cx).await.unwrap_err().to_string();
+    assert!(
+        error.starts_with("cp3 is a control plane of the cluster, and a worker in the file"),
+        "{error}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_node_joins_that_is_newer_than_the_cluster() {
+    let world = World::new(cluster());
+    world.apply(&control_plane::steps(&world.shared)).await.unwrap();
+    let mut newer = cluster();
+    newer.kubernetes_version = "v1.35.0".parse().unwrap();
+    let world = world.with(newer);
+    let error = world.apply(&workers::steps(&world.shared)).await.unwrap_err().to_string();
+    assert!(error.starts_with("the cluster runs v1.34.2, and the file says v1.35.0; "), "{error}");
+    assert_eq!(world.lines("w1", "kubeadm join").len(), 0);
+}

@@ -70,6 +70,7 @@ fn kubeadm(sim: &mut Sim, host: &Host, machine: &Recording, words: &[&str]) -> O
             }
             ok("")
         }
+        ["init", "phase", "upload-config" | "control-plane", _, ..] => ok(""),
         ["upgrade", "node"] => {
             let version = sim.configured.clone();
             if let Some(node) = sim.nodes.get_mut(&host.name) {
@@ -82,6 +83,7 @@ fn kubeadm(sim: &mut Sim, host: &Host, machine: &Recording, words: &[&str]) -> O
             assert_eq!(key.len(), 64, "{document}");
             ok("")
         }
+        ["config", "validate", "--config", "/etc/kubernetes/kubeadm.yaml"] => ok("ok"),
         ["init", rest @ ..] => init(sim, host, machine, rest),
         ["join", ..] => join(sim, host, machine, &document),
         ["reset", "--force", ..] => {

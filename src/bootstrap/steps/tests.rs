@@ -1,0 +1,181 @@
+//! All steps together, ordered and run by the engine, on hosts that are not there.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::world::{World, cluster};
+use super::{control_plane, remove, workers};
+use crate::bootstrap::engine::{
+    Check, Context, Events, Execution, Graph, PARALLEL, Plan, Step, StepError, StepId, Stop,
+    Summary, execute, observe,
+};
+use crate::bootstrap::spec::{Cluster, Role, Topology};
+
+/// What another part makes sure of.
+#[derive(Debug)]
+struct There(StepId);
+
+impl Step for There {
+    fn id(&self) -> StepId {
+        self.0.clone()
+    }
+
+    fn title(&self) -> String {
+        self.0.to_string()
+    }
+
+    fn needs(&self) -> Vec<StepId> {
+        Vec::new()
+    }
+
+    fn check<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<Check, StepError>> {
+        async { Ok(Check::Done) }.boxed()
+    }
+
+    fn apply<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<(), StepError>> {
+        async { Ok(()) }.boxed()
+    }
+}
+
+fn graph(world: &World, extras: &[remove::Extra]) -> Graph {
+    let there =
+        |host: &str, name: &str| -> Arc<dyn Step> { Arc::new(There(StepId::new(host, name))) };
+    let cluster = &world.shared.cluster;
+    let mut steps: Vec<_> =
+        cluster.hosts.iter().map(|host| there(&host.name, "prepared")).collect();
+    steps.extend(control_plane::steps(&world.shared));
+    steps.extend(workers::steps(&world.shared));
+    steps.extend(remove::steps(&world.shared, extras));
+    Graph::new(steps).unwrap()
+}
+
+async fn plan(world: &World, graph: &Graph) -> Plan {
+    observe(graph, &world.cx, None, PARALLEL, &Events::none()).await
+}
+
+async fn apply(world: &World, graph: &Graph) -> Summary {
+    let execution = Execution {
+        parallel: PARALLEL,
+        cluster: None,
+        barred: &|_| None,
+        events: Events::none(),
+        stop: Stop::never(),
+    };
+    execute(graph, &plan(world, graph).await, &world.cx, &execution).await
+}
+
+/// The steps with this outcome.
+fn with(summary: &Summary, word: &str) -> Vec<String> {
+    let found = summary.steps.iter().filter(|(_, outcome)| outcome.word() == word);
+    found.map(|(id, _)| id.to_string()).collect()
+}
+
+fn wide(workers: usize) -> Cluster {
+    let mut cluster = cluster();
+    let one = cluster.hosts.pop().unwrap();
+    for n in 2..=workers {
+        let (name, address) = (format!("w{n}"), format!("10.0.1.{n}").parse().unwrap());
+        cluster.hosts.push(crate::bootstrap::spec::Host { name, address, ..one.clone() });
+    }
+    cluster
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_apply_makes_the_cluster_and_the_next_changes_nothing() {
+    let world = World::new(cluster());
+    let all = graph(&world, &[]);
+    let first = apply(&world, &all).await;
+    assert_eq!(with(&first, "failed"), Vec::<String>::new());
+    assert_eq!(world.sim().nodes.len(), 5);
+    assert_eq!(world.sim().proxies.values().collect::<Vec<_>>(), [&2, &2]);
+    world.later().await;
+    let again = plan(&world, &all).await;
+    assert!(again.is_done(), "{:?}", again.needed().collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn fifty_workers_are_looked_at_once_each_and_join_sixteen_at_a_time() {
+    let world = World::new(wide(50));
+    let all = graph(&world, &[]);
+    let summary = apply(&world, &all).await;
+    assert_eq!(with(&summary, "failed"), Vec::<String>::new());
+    assert_eq!(world.sim().nodes.len(), 53);
+    let tokens: usize = world.hosts.values().map(|host| host.ran("kubeadm token create")).sum();
+    assert!(tokens <= 2, "{tokens} tokens");
+
+    world.later().await;
+    let began = Instant::now();
+    assert!(plan(&world, &all).await.is_done());
+    assert!(began.elapsed() < Duration::from_secs(1));
+    for (name, host) in &world.hosts {
+        let most = if name.starts_with('w') { 1 } else { 4 };
+        assert!(host.commands().len() <= most, "{name}: {:?}", host.lines());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_control_plane_keeps_no_worker_back() {
+    let world = World::new(cluster());
+    apply(&world, &graph(&world, &[])).await;
+    world.hosts["cp1"].die("no power");
+    world.sim().serving.remove("cp1");
+    world.sim().sick.insert(1);
+    world.later().await;
+    let mut wider = cluster();
+    wider.hosts = wide(2).hosts;
+    let world = world.with(wider);
+    world.sim().nodes.remove("w2");
+    world.hosts["w2"].remove("/etc/kubernetes").remove("/etc/apiproxy");
+    world.sim().proxies.remove("w2");
+    let summary = apply(&world, &graph(&world, &[])).await;
+    let failed = with(&summary, "failed");
+    assert!(failed.iter().all(|step| step.starts_with("cp1/")), "{failed:?}");
+    assert!(world.sim().nodes.contains_key("w2"));
+    assert!(with(&summary, "applied").contains(&"w2/static-pod".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_comes_last_after_every_proxy_knows() {
+    let world = World::new(cluster());
+    apply(&world, &graph(&world, &[])).await;
+    let mut fewer = cluster();
+    fewer.hosts.retain(|host| host.name != "cp3" && host.name != "w2");
+    let world = world.with(fewer);
+    world.later().await;
+    let extras = remove::extras(&world.shared, &world.cx).await.unwrap();
+    let all = graph(&world, &extras);
+    let planned = plan(&world, &all).await;
+    let touched: BTreeSet<_> = planned.touched(&all);
+    assert_eq!(touched.into_iter().collect::<Vec<_>>(), ["cp3", "w1", "w2"]);
+    let summary = apply(&world, &all).await;
+    assert_eq!(with(&summary, "failed"), Vec::<String>::new());
+    assert_eq!(with(&summary, "applied"), ["w1/proxy-config", "cp3/remove", "w2/remove"]);
+    assert_eq!(world.sim().members.len(), 2);
+}
+
+#[test]
+fn a_control_plane_waits_for_an_external_etcd() {
+    let mut external = cluster();
+    external.topology = Topology::External;
+    external.hosts.push(super::world::spare("e1", "10.0.0.21"));
+    external.hosts[5].roles = BTreeSet::from([Role::Etcd]);
+    let world = World::new(external);
+    let needs: Vec<_> = control_plane::steps(&world.shared)[0].needs();
+    let needs: Vec<_> = needs.iter().map(ToString::to_string).collect();
+    assert_eq!(needs, ["cp1/prepared", "e1/etcd-healthy", "cp1/etcd-client"]);
+}
+
+#[test]
+fn the_steps_of_all_parts_make_a_graph() {
+    let cluster = Arc::new(wide(3));
+    let all = Graph::new(super::graph(&cluster)).unwrap();
+    let place = |host: &str, step: &str| all.find(&StepId::new(host, step)).unwrap();
+    assert!(place("cp1", "prepared") < place("cp1", "control-plane"));
+    assert!(place("cp3", "control-plane") < place("w1", "proxy-config"));
+    assert!(place("w1", "node") < place("w1", "static-pod"));
+}
