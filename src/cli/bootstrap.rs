@@ -1,5 +1,6 @@
 //! `apiproxy bootstrap`: from bare hosts to a highly available cluster.
 
+mod artifacts;
 mod new;
 mod schema;
 
@@ -14,6 +15,9 @@ Begin with an example, and put your hosts in:
 pub(super) enum Args {
     /// Print a commented cluster file to begin with.
     New(new::Args),
+    /// What an air-gapped directory of programs and images has to hold.
+    #[command(subcommand)]
+    Artifacts(artifacts::Args),
     /// Print the JSON Schema of cluster files, for editors.
     Schema,
 }
@@ -21,6 +25,7 @@ pub(super) enum Args {
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     match args {
         Args::New(args) => new::run(args),
+        Args::Artifacts(args) => artifacts::run(args),
         Args::Schema => schema::run(),
     }
 }
