@@ -3,6 +3,7 @@
 mod access;
 mod apply;
 mod document;
+mod artifacts;
 mod new;
 mod plan;
 mod progress;
@@ -28,6 +29,9 @@ pub(super) enum Args {
     Plan(plan::Args),
     /// Make the hosts what the file says. Can be run again at any time.
     Apply(apply::Args),
+    /// What an air-gapped directory of programs and images has to hold.
+    #[command(subcommand)]
+    Artifacts(artifacts::Args),
     /// Print the JSON Schema of cluster files, for editors.
     Schema,
 }
@@ -37,6 +41,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         Args::New(args) => new::run(args),
         Args::Plan(args) => plan::run(args),
         Args::Apply(args) => apply::run(args),
+        Args::Artifacts(args) => artifacts::run(args),
         Args::Schema => schema::run(),
     }
 }
