@@ -1,6 +1,6 @@
 #!/bin/sh
 # As much of systemctl as one unit needs: it is started, started again when it ends, and stopped, with
-# what its file says. The unit that counts is the one that was there at the last daemon-reload.
+# what its file says; it is active once etcd says that it is ready. The unit that counts is the one that was there at the last daemon-reload.
 state=$DOUBLE_STATE
 mkdir -p "$state"
 verb=$1
@@ -26,7 +26,7 @@ alive() { [ -f "$loaded.pid" ] && kill -0 "$(cat "$loaded.pid")" 2>/dev/null; }
 property() {
     case $1 in
     ActiveState)
-        if alive; then echo active
+        if alive && grep -q 'ready to serve client requests' "$loaded.log"; then echo active
         elif [ -e "$loaded.wanted" ]; then echo activating
         else echo inactive; fi ;;
     UnitFileState) if [ -e "$loaded.enabled" ]; then echo enabled; else echo disabled; fi ;;
@@ -38,6 +38,7 @@ property() {
 }
 supervise() {
     while [ -e "$loaded.wanted" ]; do
+        : >"$loaded.log"
         (
             set -a
             for settings in $(setting EnvironmentFile); do

@@ -38,21 +38,40 @@ impl Survey {
     /// Asks every host that should carry a member, and then one of a quorum about the whole.
     ///
     /// # Errors
-    /// If what etcdctl prints cannot be read. A host that cannot be reached is no error.
+    /// If there is a quorum that does not say who is in it. A host that cannot be reached is no error.
     pub async fn of(cx: &Context, cluster: &Cluster) -> Result<Self, StepError> {
+        Self::beside(cx, cluster, None).await
+    }
+
+    /// The same, with what one host has just said.
+    pub(super) async fn beside(
+        cx: &Context,
+        cluster: &Cluster,
+        known: Option<(&str, &Probe)>,
+    ) -> Result<Self, StepError> {
         let hosts: Vec<_> = cluster.etcd_hosts().map(|host| host.name.clone()).collect();
-        let probes = join_all(hosts.iter().map(|host| Probe::of(cx, host))).await;
+        let ask = |host: &String| {
+            let host = host.clone();
+            async move {
+                match known {
+                    Some((name, probe)) if *name == host => Ok(probe.clone()),
+                    _ => Probe::of(cx, &host).await,
+                }
+            }
+        };
+        let probes = join_all(hosts.iter().map(ask)).await;
         let probes: Vec<_> = hosts.into_iter().zip(probes).collect();
-        let mut seen = None;
+        // One that was part of a quorum a moment ago and cannot say more must not pass for none.
+        let mut trouble = None;
         for (host, probe) in &probes {
-            if probe.as_ref().is_ok_and(|probe| probe.members.is_some())
-                && let Ok(view) = view(cx, host).await
-            {
-                seen = Some((host.clone(), view));
-                break;
+            if probe.as_ref().is_ok_and(|probe| probe.members.is_some()) {
+                match view(cx, host).await {
+                    Ok(view) => return Ok(Self { cluster: Some((host.clone(), view)), probes }),
+                    Err(error) => trouble = Some(error),
+                }
             }
         }
-        Ok(Self { probes, cluster: seen })
+        trouble.map_or(Ok(Self { probes, cluster: None }), Err)
     }
 
     /// Hosts that could not be asked, with why.

@@ -1,8 +1,10 @@
 //! The step of a member: its unit runs with the right settings, as a voting member of the cluster.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::time::{Instant, sleep};
 
 use crate::bootstrap::engine::{Change, Check, Context, Disruption, Lane, Step, StepError, StepId};
 use crate::bootstrap::spec::{Cluster, Host, Version};
@@ -13,6 +15,11 @@ use super::decide::{Move, Others, decide};
 use super::paths::{PENDING, SETTINGS, UNIT_FILE};
 use super::probe::Probe;
 use super::{CERTIFICATES, MEMBER, act, diff, render};
+
+/// How long a member that was started may be seen half in the cluster.
+const SETTLE: Duration = Duration::from_secs(30);
+
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// One member of an external etcd cluster.
 #[derive(Clone, Debug)]
@@ -76,7 +83,8 @@ impl Member {
         if let Some(members) = &probe.members {
             return Ok(Others::Quorum(members.clone()));
         }
-        let survey = Survey::of(cx, &self.cluster).await?;
+        let own = (self.host.name.as_str(), probe);
+        let survey = Survey::beside(cx, &self.cluster, Some(own)).await?;
         let formed = survey.formed().into_iter().map(str::to_owned).collect();
         let silent = survey.silent().map(|(host, _)| host.to_owned()).collect();
         Ok(match survey.cluster {
@@ -200,15 +208,22 @@ impl Step for Member {
 
     fn verify<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<(), StepError>> {
         Box::pin(async move {
-            match self.look(cx).await? {
-                // A founder may become part of the cluster at any moment: the last step seals all.
-                Ok(look) if matches!(look.next, Move::Nothing | Move::Seal) => Ok(()),
-                Ok(look) => Err(StepError::Unverified(format!(
-                    "{}: {}",
-                    self.host.name,
-                    self.change(&look).why
-                ))),
-                Err(first) => Err(StepError::Unverified(format!("{first} was not done"))),
+            let end = Instant::now() + SETTLE;
+            loop {
+                match self.look(cx).await? {
+                    // A founder may become part of the cluster at any moment, and is seen half in it
+                    // then: the last step seals all.
+                    Ok(look) if matches!(look.next, Move::Nothing | Move::Seal) => return Ok(()),
+                    Ok(look) if look.probe.running && Instant::now() < end => sleep(PAUSE).await,
+                    Ok(look) => {
+                        let why = self.change(&look).why;
+                        let text = format!("{}: {why}", self.host.name);
+                        return Err(StepError::Unverified(text));
+                    }
+                    Err(first) => {
+                        return Err(StepError::Unverified(format!("{first} was not done")));
+                    }
+                }
             }
         })
     }

@@ -17,8 +17,8 @@ use super::paths::{CLIENT_CERT, DATA, INITIAL, PENDING, SETTINGS, UNIT, UNIT_FIL
 /// Longer than three questions to an etcd that does not answer.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// A host's answers are lines of `name=value`. An etcd that runs is asked on its own host: whether a
-/// read that needs a quorum succeeds, who the members are, and how it is itself.
+/// A host's answers are lines of `name=value`. An etcd that has told systemd that it is ready is asked
+/// on its own host: how it is, whether a read that needs a quorum succeeds, and who the members are.
 const SCRIPT: &str = r#"
 set +e
 unit=$1 unit_file=$2 settings=$3 initial=$4 pending=$5 data=$6 cert=$7 url=$8
@@ -34,9 +34,11 @@ encoded settings "$settings"
 [ -f "$cert" ] && echo certificates=yes
 shown=$(systemctl show -p ActiveState -p UnitFileState -p NeedDaemonReload "$unit")
 printf '%s\n' "$shown"
-case $shown in *ActiveState=active*|*ActiveState=activating*)
-    ctl --endpoints="$url" endpoint status -w json 2>/dev/null | sed 's/^/status=/'
-    if ctl --endpoints="$url" endpoint health >/dev/null 2>&1; then
+case $shown in *ActiveState=active*)
+    if status=$(ctl --endpoints="$url" endpoint status -w json 2>/dev/null); then
+        printf 'status=%s\n' "$status"
+    fi
+    if [ -n "$status" ] && ctl --endpoints="$url" endpoint health >/dev/null 2>&1; then
         ctl --endpoints="$url" member list -w json 2>/dev/null | sed 's/^/members=/'
     fi ;;
 esac
