@@ -34,6 +34,9 @@ need promtool prometheus
 need ssh openssh-client
 need sshd openssh-server
 need sudo sudo
+need etcd etcd-server
+need etcdctl etcd-client
+need setpriv util-linux
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         echo "installing ${missing[*]}"

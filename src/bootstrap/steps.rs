@@ -3,6 +3,7 @@
 pub mod certs;
 pub mod control_plane;
 pub mod documents;
+pub mod etcd;
 pub mod hosts;
 pub mod kubeconfig;
 pub mod recent;
@@ -26,9 +27,11 @@ use super::engine::Step;
 use super::spec::Cluster;
 
 /// What has to be so on all hosts of a cluster, in no order: each step names what it needs.
-pub fn graph(cluster: &Arc<Cluster>) -> Vec<Arc<dyn Step>> {
+/// The authority of an external etcd is kept in `keys`.
+pub fn graph(cluster: &Arc<Cluster>, keys: &Arc<etcd::Keys>) -> Vec<Arc<dyn Step>> {
     // Every host gets this very program.
     let mut steps = hosts::steps(cluster, Path::new("/proc/self/exe"));
+    steps.extend(etcd::steps(cluster, keys, etcd::Renewal::WhenDue));
     let shared = shared::Shared::new(cluster.clone(), Arc::new(documents::Rendered));
     steps.extend(control_plane::steps(&shared));
     steps.extend(workers::steps(&shared));

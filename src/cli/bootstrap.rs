@@ -2,8 +2,8 @@
 
 mod access;
 mod apply;
-mod document;
 mod artifacts;
+mod document;
 mod new;
 mod plan;
 mod progress;

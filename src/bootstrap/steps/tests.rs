@@ -51,7 +51,7 @@ fn graph(world: &World, extras: &[remove::Extra]) -> Graph {
     steps.extend(control_plane::steps(&world.shared));
     steps.extend(workers::steps(&world.shared));
     steps.extend(remove::steps(&world.shared, extras));
-    Graph::new(steps).unwrap()
+    Graph::new(&steps).unwrap()
 }
 
 async fn plan(world: &World, graph: &Graph) -> Plan {
@@ -173,7 +173,8 @@ fn a_control_plane_waits_for_an_external_etcd() {
 #[test]
 fn the_steps_of_all_parts_make_a_graph() {
     let cluster = Arc::new(wide(3));
-    let all = Graph::new(super::graph(&cluster)).unwrap();
+    let keys = Arc::new(super::etcd::Keys::new(super::etcd::KeyHome::Host("cp1".to_owned())));
+    let all = Graph::new(&super::graph(&cluster, &keys)).unwrap();
     let place = |host: &str, step: &str| all.find(&StepId::new(host, step)).unwrap();
     assert!(place("cp1", "prepared") < place("cp1", "control-plane"));
     assert!(place("cp3", "control-plane") < place("w1", "proxy-config"));

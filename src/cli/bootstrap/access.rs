@@ -8,8 +8,10 @@ use clap::ValueEnum;
 
 use super::prompt;
 use crate::bootstrap::engine::{Context, Graph, PARALLEL, RunLog, reach};
+use crate::bootstrap::pki::Store;
 use crate::bootstrap::spec::{self, Cluster, Selection};
 use crate::bootstrap::steps;
+use crate::bootstrap::steps::etcd::{KeyHome, Keys};
 use crate::bootstrap::transport::{Dialer, Dialing};
 use crate::cli::CliError;
 
@@ -27,7 +29,7 @@ pub(super) enum Form {
 #[derive(Debug, clap::Args)]
 pub(super) struct Access {
     /// The cluster file.
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", default_value = "cluster.yaml")]
     pub(super) file: PathBuf,
     /// Only these hosts, by name or range such as `w[1-20]`; repeat for more [default: all].
     #[arg(long = "host", value_name = "NAME")]
@@ -75,7 +77,7 @@ impl Access {
         let cluster = spec::load(&self.file).map_err(|error| CliError::Usage(error.to_string()))?;
         let cluster = Arc::new(cluster);
         let chosen = self.chosen(&cluster)?;
-        let graph = Graph::new(&steps::graph(&cluster))
+        let graph = Graph::new(&steps::graph(&cluster, &Arc::new(keys(&cluster)?)))
             .map_err(|error| CliError::Failed(format!("a fault of apiproxy itself: {error}")))?;
         let graph = match &chosen {
             Some(hosts) => graph.of_hosts(hosts),
@@ -115,6 +117,14 @@ impl Access {
             CliError::Failed(format!("cannot write a log in {folder}: {error}; give --log-dir"))
         })
     }
+}
+
+/// The authority of the cluster's etcd, which stays with the operator.
+fn keys(cluster: &Cluster) -> Result<Keys, CliError> {
+    let [state, home] = ["XDG_STATE_HOME", "HOME"].map(std::env::var_os);
+    let store = Store::of_cluster(&cluster.name, state.as_deref(), home.as_deref())
+        .map_err(|error| CliError::Usage(error.to_string()))?;
+    Ok(Keys::new(KeyHome::Operator(store)))
 }
 
 /// As the XDG base directory specification says: relative values do not count.

@@ -25,7 +25,7 @@ Needs no network. Exit 1 if the directory of the file lacks something; without a
 list says what one would have to hold.")]
 pub(in crate::cli) struct List {
     /// The cluster file.
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", default_value = "cluster.yaml")]
     file: PathBuf,
     /// A machine type of the hosts; repeat for each [default: this machine's].
     #[arg(long = "arch", value_name = "ARCH", value_parser = ["amd64", "arm64"])]
