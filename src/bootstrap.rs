@@ -4,4 +4,5 @@
 pub mod engine;
 pub mod pki;
 pub mod spec;
+pub mod steps;
 pub mod transport;
