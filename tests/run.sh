@@ -31,6 +31,9 @@ need cc build-essential
 need chromium chromium
 need prometheus prometheus
 need promtool prometheus
+need etcd etcd-server
+need etcdctl etcd-client
+need setpriv util-linux
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         echo "installing ${missing[*]}"
