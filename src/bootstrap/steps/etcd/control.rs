@@ -92,12 +92,17 @@ impl Survey {
 /// # Errors
 /// If it does not answer any more.
 pub async fn view(cx: &Context, speaker: &str) -> Result<View, StepError> {
+    // At once, for each waits some seconds for members that are away.
     const SCRIPT: &str = r#"
 set +e
 ctl --endpoints="$1" member list -w json 2>/dev/null || exit 1
+status=$(mktemp) || exit 1
+ctl --endpoints="$1" endpoint status --cluster -w json >"$status" 2>/dev/null &
 ctl --endpoints="$1" endpoint health --cluster -w json 2>/dev/null
 echo
-ctl --endpoints="$1" endpoint status --cluster -w json 2>/dev/null
+wait
+cat "$status"
+rm -f "$status"
 exit 0
 "#;
     let command = Command::script(&with_etcdctl(SCRIPT), [local_url()]);
