@@ -75,10 +75,9 @@ async fn restart(member: &Member, cx: &Context, look: &Look) -> Result<(), StepE
 
 /// A host that can speak for the quorum, and the cluster as it sees it.
 async fn quorum(member: &Member, cx: &Context) -> Result<(String, View), StepError> {
-    Survey::of(cx, &member.cluster).await?.cluster.ok_or_else(|| StepError::Refused {
-        reason: "no etcd member is part of a quorum".to_owned(),
-        remedy: "start enough of them, or see `apiproxy bootstrap etcd restore`".to_owned(),
-    })
+    let survey = Survey::of(cx, &member.cluster).await?;
+    let refusal = || survey.refusal("no etcd member is part of a quorum");
+    survey.cluster.clone().ok_or_else(refusal)
 }
 
 async fn join(member: &Member, cx: &Context, look: &Look, stale: &[u64]) -> Result<(), StepError> {

@@ -79,6 +79,16 @@ impl Survey {
         self.probes.iter().filter_map(|(host, probe)| Some((host.as_str(), probe.as_ref().err()?)))
     }
 
+    /// Why nothing can be done: there is no quorum of others, and who could not even be asked.
+    pub(super) fn refusal(&self, reason: &str) -> StepError {
+        let silent = self.silent().map(|(_, error)| error.to_string());
+        let all: Vec<_> = std::iter::once(reason.to_owned()).chain(silent).collect();
+        StepError::Refused {
+            reason: all.join("; "),
+            remedy: "start enough of them, or see `apiproxy bootstrap etcd restore`".to_owned(),
+        }
+    }
+
     /// Hosts whose member was part of a cluster once.
     pub fn formed(&self) -> Vec<&str> {
         let formed = self.probes.iter();

@@ -131,13 +131,14 @@ fn without_quorum(
         return Ok(if probe.running && current { Move::Nothing } else { Move::Start });
     }
     if !formed.is_empty() {
+        let reason = format!(
+            "{} has no data of etcd and cannot be added: there is no quorum of the members on {}",
+            host.name,
+            formed.join(", ")
+        );
+        let all: Vec<_> = [reason].iter().chain(silent).cloned().collect();
         return Err(StepError::Refused {
-            reason: format!(
-                "{} has no data of etcd and cannot be added: there is no quorum of the members \
-                 on {}",
-                host.name,
-                formed.join(", ")
-            ),
+            reason: all.join("; "),
             remedy: "start enough of them, or see `apiproxy bootstrap etcd restore`".to_owned(),
         });
     }

@@ -68,10 +68,7 @@ async fn speaker(
         // The only one that answers is the one that shall go.
         may_be_removed(view, member.id)?;
     }
-    Err(StepError::Refused {
-        reason: format!("no etcd member but {other_than} is part of a quorum"),
-        remedy: "start enough of them, or see `apiproxy bootstrap etcd restore`".to_owned(),
-    })
+    Err(survey.refusal(&format!("no etcd member but {other_than} is part of a quorum")))
 }
 
 /// A leader that is removed costs an election, during which nothing is written; one that hands over
