@@ -20,7 +20,7 @@ use apiproxy::bootstrap::steps::etcd::{
 };
 
 use common::{report, wait_for};
-use site::{Programs, Site, later};
+use site::{Programs, Site, later, spec};
 
 /// Three members and a load are enough for two cores.
 fn alone() -> MutexGuard<'static, ()> {
@@ -75,7 +75,7 @@ fn needed(check: &Result<Check, StepError>) -> &apiproxy::bootstrap::engine::Cha
 /// The voting members that answer.
 fn voters(site: &Site, members: &[u8]) -> BTreeSet<String> {
     let cx = site.context();
-    let survey = site.runtime.block_on(Survey::of(&cx, &site.cluster(members))).unwrap();
+    let survey = site.runtime.block_on(Survey::of(&cx, &spec(members))).unwrap();
     let (_, view) = survey.cluster.unwrap();
     let voting = view.members.list.iter();
     let voting = voting.filter(|member| !member.learner && view.is_healthy(member.id));
@@ -92,7 +92,7 @@ fn pid(site: &Site, name: &str) -> String {
 
 fn a_cluster_is_founded_and_the_second_run_changes_nothing(programs: &Programs) {
     let site = Site::new(programs);
-    let cluster = site.cluster(&[1, 2, 3]);
+    let cluster = spec(&[1, 2, 3]);
     let steps = site.steps(&cluster, Renewal::WhenDue);
     let before = site.check(&steps);
     assert!(matches!(before[0], Ok(Check::Needed(_))), "{before:?}");
@@ -160,7 +160,7 @@ fn another_operator_can_look_but_not_issue(site: &Site) {
     let elsewhere = tempfile::tempdir().unwrap();
     let store = apiproxy::bootstrap::pki::Store::new(elsewhere.path().join("pki"));
     let keys = Arc::new(Keys::new(KeyHome::Operator(store)));
-    let cluster = site.cluster(&[1, 2, 3]);
+    let cluster = spec(&[1, 2, 3]);
     assert_eq!(site.apply(&steps(&cluster, &keys, Renewal::WhenDue)).unwrap(), [""; 0]);
     let renew = steps(&cluster, &keys, Renewal::MadeBefore(later()));
     let error = site.apply(&renew).unwrap_err().to_string();
@@ -175,7 +175,7 @@ fn another_operator_can_look_but_not_issue(site: &Site) {
 
 fn a_run_that_is_cut_off_anywhere_is_finished_by_the_next(programs: &Programs) {
     let mut site = Site::new(programs);
-    let cluster = site.cluster(&[1, 2, 3]);
+    let cluster = spec(&[1, 2, 3]);
     let steps = site.steps(&cluster, Renewal::WhenDue);
     let cuts = cut_off_until_done(&site, 4, || site.apply(&steps).map(drop));
     report(&format!("{programs:?}: founded after {cuts} runs that were cut off"));
@@ -187,7 +187,7 @@ fn a_run_that_is_cut_off_anywhere_is_finished_by_the_next(programs: &Programs) {
     let before = site.content("e1");
     site.machine("e2").destroy();
     site.switch_on(4);
-    let cluster = site.cluster(&[1, 4, 3]);
+    let cluster = spec(&[1, 4, 3]);
     let new = cluster.host("e4").unwrap().clone();
     let replace = Replace { cluster, old: "e2".to_owned(), new, keys: site.keys.clone() };
     let replace: [Arc<dyn Step>; 1] = [Arc::new(replace)];
@@ -220,7 +220,7 @@ fn a_destroyed_member_is_replaced_without_loss(programs: &Programs) {
 
     site.machine("e3").destroy();
     site.switch_on(4);
-    let cluster = site.cluster(&[1, 2, 4]);
+    let cluster = spec(&[1, 2, 4]);
     let new = cluster.host("e4").unwrap().clone();
     let keys = site.keys.clone();
     let replace = Replace { cluster: cluster.clone(), old: "e3".to_owned(), new, keys };
@@ -255,7 +255,7 @@ fn a_living_member_makes_room_for_another(programs: &Programs) {
     site.fill("e1", 1000);
     let before = site.content("e1");
     site.switch_on(4);
-    let cluster = site.cluster(&[2, 3, 4]);
+    let cluster = spec(&[2, 3, 4]);
     let new = cluster.host("e4").unwrap().clone();
     let keys = site.keys.clone();
     let replace = Replace { cluster: cluster.clone(), old: "e1".to_owned(), new, keys };
@@ -352,7 +352,7 @@ fn certificates_are_renewed_under_load(programs: &Programs) {
     let (stop, writes) = (AtomicBool::new(false), AtomicUsize::new(0));
     let failures = std::thread::scope(|scope| {
         let (machine, stop, writes) = (site.machine("e3"), &stop, &writes);
-        let writer = scope.spawn(move || {
+        let load = scope.spawn(move || {
             let mut failures = Vec::new();
             let end = Instant::now() + Duration::from_mins(3);
             while !stop.load(SeqCst) && Instant::now() < end {
@@ -368,16 +368,16 @@ fn certificates_are_renewed_under_load(programs: &Programs) {
             }
             failures
         });
-        let some = |more| {
+        let some_more = |more| {
             let now = writes.load(SeqCst);
             wait_for("the load goes on", Duration::from_secs(30), || {
                 (writes.load(SeqCst) >= now + more).then_some(())
             });
         };
-        some(5);
-        let renew = site.steps(&cluster, Renewal::MadeBefore(later()));
-        let done = site.apply(&renew);
-        some(10);
+        some_more(5);
+        let renewal = site.steps(&cluster, Renewal::MadeBefore(later()));
+        let done = site.apply(&renewal);
+        some_more(10);
         stop.store(true, SeqCst);
         let names = [
             "e1/etcd-certificates",
@@ -387,8 +387,8 @@ fn certificates_are_renewed_under_load(programs: &Programs) {
         ];
         assert_eq!(done.unwrap(), names);
         // The same call goes on where it was: nothing is made twice.
-        assert_eq!(site.apply(&renew).unwrap(), [""; 0]);
-        writer.join().unwrap()
+        assert_eq!(site.apply(&renewal).unwrap(), [""; 0]);
+        load.join().unwrap()
     });
     let count = writes.load(SeqCst);
     report(&format!("{programs:?}: {count} writes while certificates were renewed"));

@@ -102,11 +102,6 @@ impl Site {
         self.state.path()
     }
 
-    /// The spec with these etcd hosts; the first is a control plane too.
-    pub(crate) fn cluster(&self, members: &[u8]) -> Arc<Cluster> {
-        Arc::new(cluster(members))
-    }
-
     /// The hosts, reached.
     pub(crate) fn context(&self) -> Context {
         let reached = |machine: &Arc<Machine>| Arc::new(Reached(machine.clone()));
@@ -153,7 +148,7 @@ impl Site {
     /// Makes the cluster of e1, e2 and e3.
     pub(crate) fn founded(programs: &Programs) -> (Self, Arc<Cluster>) {
         let site = Self::new(programs);
-        let cluster = site.cluster(&[1, 2, 3]);
+        let cluster = spec(&[1, 2, 3]);
         site.apply(&site.steps(&cluster, Renewal::WhenDue)).unwrap();
         (site, cluster)
     }
@@ -185,6 +180,11 @@ impl Site {
     pub(crate) fn etcdctl(&self, on: &str, words: &str) -> String {
         self.machine(on).text(&format!("{ETCDCTL} {words}"))
     }
+}
+
+/// The spec with these etcd hosts; the first is a control plane too.
+pub(crate) fn spec(members: &[u8]) -> Arc<Cluster> {
+    Arc::new(cluster(members))
 }
 
 fn cluster(members: &[u8]) -> Cluster {

@@ -26,7 +26,7 @@ alive() { [ -f "$loaded.pid" ] && kill -0 "$(cat "$loaded.pid")" 2>/dev/null; }
 property() {
     case $1 in
     ActiveState)
-        if alive && grep -q 'ready to serve client requests' "$loaded.log"; then echo active
+        if alive && grep -q 'serving client traffic' "$loaded.log"; then echo active
         elif [ -e "$loaded.wanted" ]; then echo activating
         else echo inactive; fi ;;
     UnitFileState) if [ -e "$loaded.enabled" ]; then echo enabled; else echo disabled; fi ;;

@@ -59,7 +59,7 @@ impl Authority {
     /// If no key can be made.
     pub fn create(common_name: &str, now: SystemTime) -> Result<Self, PkiError> {
         let key = new_key(common_name)?;
-        Self::certify(common_name, key, now)
+        Self::certify(common_name, &key, now)
     }
 
     /// The authority of a key that has no certificate yet: its making was cut short.
@@ -67,10 +67,10 @@ impl Authority {
     /// # Errors
     /// If the key cannot be read.
     pub fn of_key(common_name: &str, key_pem: &str, now: SystemTime) -> Result<Self, PkiError> {
-        Self::certify(common_name, read_key(common_name, key_pem)?, now)
+        Self::certify(common_name, &read_key(common_name, key_pem)?, now)
     }
 
-    fn certify(common_name: &str, key: KeyPair, now: SystemTime) -> Result<Self, PkiError> {
+    fn certify(common_name: &str, key: &KeyPair, now: SystemTime) -> Result<Self, PkiError> {
         let mut params = params(common_name, now, CA_VALIDITY)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![
@@ -80,7 +80,7 @@ impl Authority {
         ];
         params.subject_alt_names =
             vec![alternative(&Name::Dns(common_name.to_owned()), common_name)?];
-        let pem = params.self_signed(&key).map_err(issue(common_name))?.pem();
+        let pem = params.self_signed(key).map_err(issue(common_name))?.pem();
         Self::from_pem(&pem, &key.serialize_pem())
     }
 

@@ -67,7 +67,7 @@ impl Certificate {
         Ok(parsed.map_err(|error| PkiError::Unreadable(error.to_string()))?.1)
     }
 
-    /// Its public key with the kind of it (SubjectPublicKeyInfo), in DER.
+    /// Its public key with the kind of it (`SubjectPublicKeyInfo`), in DER.
     ///
     /// # Errors
     /// If it cannot be read.

@@ -15,7 +15,7 @@ const DAY: Duration = Duration::from_hours(24);
 
 /// 1 January 2026.
 fn now() -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(1_767_225_600)
+    UNIX_EPOCH + Duration::from_hours(490_896)
 }
 
 fn address() -> IpAddr {
@@ -144,31 +144,31 @@ fn no_key_shows_when_things_are_printed() {
 fn the_operators_folder_is_theirs_alone_and_never_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
-    let store = Store::of_cluster("prod", Some(state.as_os_str()), None).unwrap();
-    assert!(store.load("etcd-ca", now()).unwrap().is_none());
+    let keys = Store::of_cluster("prod", Some(state.as_os_str()), None).unwrap();
+    assert!(keys.load("etcd-ca", now()).unwrap().is_none());
     assert!(!state.exists(), "looking makes nothing");
 
-    let made = store.load_or_create("etcd-ca", now()).unwrap();
+    let made = keys.load_or_create("etcd-ca", now()).unwrap();
     let path = state.join("apiproxy/prod/pki");
-    assert_eq!(store.key_path("etcd-ca"), path.join("etcd-ca.key"));
-    let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(path.clone()), 0o700);
-    assert_eq!(mode(path.join("etcd-ca.key")), 0o600);
+    assert_eq!(keys.key_path("etcd-ca"), path.join("etcd-ca.key"));
+    let allowed = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(allowed(path.clone()), 0o700);
+    assert_eq!(allowed(path.join("etcd-ca.key")), 0o600);
     assert_eq!(fs::read_dir(&path).unwrap().count(), 2, "no temporary file is left");
 
     let later = now() + 100 * DAY;
-    let again = store.load_or_create("etcd-ca", later).unwrap();
+    let again = keys.load_or_create("etcd-ca", later).unwrap();
     assert_eq!(again.certificate(), made.certificate());
 
     // Killed between key and certificate: the key stays what it is.
     fs::remove_file(path.join("etcd-ca.crt")).unwrap();
-    let mended = store.load_or_create("etcd-ca", later).unwrap();
+    let mended = keys.load_or_create("etcd-ca", later).unwrap();
     assert_eq!(mended.key_pem(), made.key_pem());
     let key = |authority: &Authority| authority.certificate().public_key().unwrap();
     assert_eq!(key(&mended), key(&made));
 
     fs::remove_file(path.join("etcd-ca.key")).unwrap();
-    let error = store.load_or_create("etcd-ca", later).unwrap_err().to_string();
+    let error = keys.load_or_create("etcd-ca", later).unwrap_err().to_string();
     assert!(error.contains("etcd-ca.key: it is gone"), "{error}");
     assert!(!path.join("etcd-ca.key").exists(), "no new key for an old certificate");
 }

@@ -46,7 +46,7 @@ pub(super) async fn act(member: &Member, cx: &Context, look: Look) -> Result<(),
         }
         Move::Restart { id } => {
             let (_, view) = quorum(member, cx).await?;
-            may_go_down(&view, id).map_err(refused)?;
+            may_go_down(&view, id)?;
             restart(member, cx, &look).await?;
             wait_healthy(cx, name, id).await?;
             control::forget(cx, name, &[INITIAL]).await
@@ -56,11 +56,13 @@ pub(super) async fn act(member: &Member, cx: &Context, look: Look) -> Result<(),
     }
 }
 
-pub(super) fn refused(breaks: Breaks) -> StepError {
-    StepError::Refused {
-        reason: breaks.to_string(),
-        remedy: "bring the other members back first; `apiproxy bootstrap status` shows them"
-            .to_owned(),
+impl From<Breaks> for StepError {
+    fn from(breaks: Breaks) -> Self {
+        Self::Refused {
+            reason: breaks.to_string(),
+            remedy: "bring the other members back first; `apiproxy bootstrap status` shows them"
+                .to_owned(),
+        }
     }
 }
 
@@ -73,16 +75,15 @@ async fn restart(member: &Member, cx: &Context, look: &Look) -> Result<(), StepE
 
 /// A host that can speak for the quorum, and the cluster as it sees it.
 async fn quorum(member: &Member, cx: &Context) -> Result<(String, View), StepError> {
-    Survey::of(cx, &member.cluster).await?.cluster.ok_or_else(|| StepError::Refused {
-        reason: "no etcd member is part of a quorum".to_owned(),
-        remedy: "start enough of them, or see `apiproxy bootstrap etcd restore`".to_owned(),
-    })
+    let survey = Survey::of(cx, &member.cluster).await?;
+    let refusal = || survey.refusal("no etcd member is part of a quorum");
+    survey.cluster.clone().ok_or_else(refusal)
 }
 
 async fn join(member: &Member, cx: &Context, look: &Look, stale: &[u64]) -> Result<(), StepError> {
     let (_, view) = quorum(member, cx).await?;
     for id in stale {
-        may_be_removed(&view, *id).map_err(refused)?;
+        may_be_removed(&view, *id)?;
     }
     // From here on this host does not speak for the quorum, if it did.
     control::retire(cx, &member.host.name, true).await?;
@@ -133,7 +134,7 @@ pub(super) async fn remove(
     view: &View,
     id: u64,
 ) -> Result<(), StepError> {
-    may_be_removed(view, id).map_err(refused)?;
+    may_be_removed(view, id)?;
     change_members(cx, speaker, &["member", "remove", &format!("{id:x}")]).await.map(drop)
 }
 

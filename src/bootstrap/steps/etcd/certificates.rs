@@ -15,7 +15,7 @@ use crate::bootstrap::spec::{Cluster, Host};
 use crate::bootstrap::transport::{Command, File};
 
 use super::found::{Found, Item};
-use super::keys::{Keys, fault};
+use super::keys::Keys;
 use super::paths::{
     API_CA_CERT, API_CERT, API_KEY, CA_CERT, CLIENT_CERT, CLIENT_KEY, PEER_CERT, PEER_KEY,
     SERVER_CERT, SERVER_KEY, USER,
@@ -77,7 +77,7 @@ pub(super) enum Verdict {
     /// Its key has other permissions or another owner.
     Permissions,
     /// A new certificate for its key.
-    Renew(Certificate, Vec<String>),
+    Renew(Box<Certificate>, Vec<String>),
     /// A new certificate and a new key.
     Anew(&'static str),
 }
@@ -115,7 +115,7 @@ impl Certificates {
                 faults.push("is to be renewed".to_owned());
             }
             if !faults.is_empty() {
-                return Verdict::Renew(cert.clone(), faults);
+                return Verdict::Renew(Box::new(cert.clone()), faults);
             }
             let right = mode == "600" && owner == self.place.owner;
             if right { Verdict::Good } else { Verdict::Permissions }
@@ -162,11 +162,11 @@ impl Certificates {
                 cx.run(host, &Command::script(script, [owner, item.key])).await?;
             }
             Verdict::Renew(old, _) => {
-                let pem = authority.renew(profile, old, now).map_err(fault)?;
+                let pem = authority.renew(profile, old, now)?;
                 cx.host(host)?.write(&File::new(item.cert, pem)).await?;
             }
             Verdict::Anew(_) => {
-                let issued = authority.issue(profile, now).map_err(fault)?;
+                let issued = authority.issue(profile, now)?;
                 // A certificate that does not fit the key is never there, wherever this is cut short.
                 control::forget(cx, host, &[item.cert]).await?;
                 let key = File::secret(item.key, issued.key_pem).owned_by(owner, owner);

@@ -79,6 +79,16 @@ impl Survey {
         self.probes.iter().filter_map(|(host, probe)| Some((host.as_str(), probe.as_ref().err()?)))
     }
 
+    /// Why nothing can be done: there is no quorum of others, and who could not even be asked.
+    pub(super) fn refusal(&self, reason: &str) -> StepError {
+        let silent = self.silent().map(|(_, error)| error.to_string());
+        let all: Vec<_> = std::iter::once(reason.to_owned()).chain(silent).collect();
+        StepError::Refused {
+            reason: all.join("; "),
+            remedy: "start enough of them, or see `apiproxy bootstrap etcd restore`".to_owned(),
+        }
+    }
+
     /// Hosts whose member was part of a cluster once.
     pub fn formed(&self) -> Vec<&str> {
         let formed = self.probes.iter();
@@ -92,12 +102,17 @@ impl Survey {
 /// # Errors
 /// If it does not answer any more.
 pub async fn view(cx: &Context, speaker: &str) -> Result<View, StepError> {
+    // At once, for each waits some seconds for members that are away.
     const SCRIPT: &str = r#"
 set +e
 ctl --endpoints="$1" member list -w json 2>/dev/null || exit 1
+status=$(mktemp) || exit 1
+ctl --endpoints="$1" endpoint status --cluster -w json >"$status" 2>/dev/null &
 ctl --endpoints="$1" endpoint health --cluster -w json 2>/dev/null
 echo
-ctl --endpoints="$1" endpoint status --cluster -w json 2>/dev/null
+wait
+cat "$status"
+rm -f "$status"
 exit 0
 "#;
     let command = Command::script(&with_etcdctl(SCRIPT), [local_url()]);
@@ -131,7 +146,7 @@ pub(super) async fn etcdctl(
 }
 
 /// The same for a change of the members. Within 5 s of a start or a removal etcd refuses it, because
-/// not all of them have been connected for that long (etcd: etcdserver/server.go, HealthInterval).
+/// not all of them have been connected for that long (etcd: etcdserver/server.go, `HealthInterval`).
 pub(super) async fn change_members(
     cx: &Context,
     speaker: &str,

@@ -54,7 +54,7 @@ pub enum Others {
     NoQuorum {
         /// Hosts whose members were part of a cluster once.
         formed: Vec<String>,
-        /// Hosts that could not be asked.
+        /// Why hosts could not be asked, each with its host.
         silent: Vec<String>,
     },
 }
@@ -131,21 +131,22 @@ fn without_quorum(
         return Ok(if probe.running && current { Move::Nothing } else { Move::Start });
     }
     if !formed.is_empty() {
+        let reason = format!(
+            "{} has no data of etcd and cannot be added: there is no quorum of the members on {}",
+            host.name,
+            formed.join(", ")
+        );
+        let all: Vec<_> = [reason].iter().chain(silent).cloned().collect();
         return Err(StepError::Refused {
-            reason: format!(
-                "{} has no data of etcd and cannot be added: there is no quorum of the members \
-                 on {}",
-                host.name,
-                formed.join(", ")
-            ),
+            reason: all.join("; "),
             remedy: "start enough of them, or see `apiproxy bootstrap etcd restore`".to_owned(),
         });
     }
     if !silent.is_empty() {
         return Err(StepError::Refused {
             reason: format!(
-                "no new etcd cluster is made while {} cannot be asked: one may be there",
-                silent.join(", ")
+                "no new etcd cluster is made while a host cannot be asked: one may be there ({})",
+                silent.join("; ")
             ),
             remedy: "make all etcd hosts reachable first".to_owned(),
         });

@@ -38,9 +38,9 @@ impl Keys {
     /// If it cannot be read.
     pub async fn certificate(&self, cx: &Context) -> Result<Option<Certificate>, StepError> {
         match &self.home {
-            KeyHome::Operator(store) => store.certificate(CA_NAME).map_err(fault),
+            KeyHome::Operator(store) => store.certificate(CA_NAME).map_err(StepError::from),
             KeyHome::Host(host) => match read(cx, host, "crt").await? {
-                Some(pem) => Certificate::from_pem(&pem).map(Some).map_err(fault),
+                Some(pem) => Certificate::from_pem(&pem).map(Some).map_err(StepError::from),
                 None => Ok(None),
             },
         }
@@ -77,7 +77,7 @@ impl Keys {
     ) -> Result<Authority, StepError> {
         let _one = self.making.lock().await;
         let found = match &self.home {
-            KeyHome::Operator(store) => store.load(CA_NAME, now).map_err(fault)?,
+            KeyHome::Operator(store) => store.load(CA_NAME, now)?,
             KeyHome::Host(host) => on_host(cx, host, now).await?,
         };
         if let Some(authority) = found {
@@ -90,9 +90,9 @@ impl Keys {
             }
         }
         match &self.home {
-            KeyHome::Operator(store) => store.load_or_create(CA_NAME, now).map_err(fault),
+            KeyHome::Operator(store) => store.load_or_create(CA_NAME, now).map_err(StepError::from),
             KeyHome::Host(host) => {
-                let made = Authority::create(CA_NAME, now).map_err(fault)?;
+                let made = Authority::create(CA_NAME, now)?;
                 put(cx, host, made.key_pem()).await?;
                 let found = on_host(cx, host, now).await?;
                 found.ok_or_else(|| StepError::Unverified(format!("{} is gone", self.place())))
@@ -101,8 +101,10 @@ impl Keys {
     }
 }
 
-pub(super) fn fault(error: PkiError) -> StepError {
-    StepError::Unverified(error.to_string())
+impl From<PkiError> for StepError {
+    fn from(error: PkiError) -> Self {
+        Self::Unverified(error.to_string())
+    }
 }
 
 fn path(extension: &str) -> String {
@@ -120,10 +122,12 @@ async fn on_host(
     now: SystemTime,
 ) -> Result<Option<Authority>, StepError> {
     match (read(cx, host, "crt").await?, read(cx, host, "key").await?) {
-        (Some(pem), Some(key)) => Authority::from_pem(&pem, &key).map(Some).map_err(fault),
+        (Some(pem), Some(key)) => {
+            Authority::from_pem(&pem, &key).map(Some).map_err(StepError::from)
+        }
         // Its making was cut short.
         (None, Some(key)) => {
-            let made = Authority::of_key(CA_NAME, &key, now).map_err(fault)?;
+            let made = Authority::of_key(CA_NAME, &key, now)?;
             cx.host(host)?.write(&File::new(path("crt"), made.pem())).await?;
             Ok(Some(made))
         }

@@ -86,7 +86,7 @@ impl Member {
         let own = (self.host.name.as_str(), probe);
         let survey = Survey::beside(cx, &self.cluster, Some(own)).await?;
         let formed = survey.formed().into_iter().map(str::to_owned).collect();
-        let silent = survey.silent().map(|(host, _)| host.to_owned()).collect();
+        let silent = survey.silent().map(|(_, error)| error.to_string()).collect();
         Ok(match survey.cluster {
             Some((_, view)) => Others::Quorum(view.members),
             None => Others::NoQuorum { formed, silent },

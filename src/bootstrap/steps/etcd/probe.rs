@@ -46,6 +46,7 @@ exit 0
 "#;
 
 /// How a host stands.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Probe {
     /// Where the program is, if it is installed.

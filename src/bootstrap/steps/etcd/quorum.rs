@@ -55,17 +55,20 @@ impl Quorum {
     }
 
     /// The numbers while a voting member is down.
+    #[must_use]
     pub fn without(self, healthy: bool) -> Self {
         Self { healthy: self.healthy - usize::from(healthy), ..self }
     }
 
     /// The numbers when a voting member has been removed.
+    #[must_use]
     pub fn removed(self, healthy: bool) -> Self {
         let after = self.without(healthy);
         Self { voting: after.voting.saturating_sub(1), ..after }
     }
 
     /// The numbers when a learner that answers has been promoted.
+    #[must_use]
     pub fn promoted(self) -> Self {
         Self { voting: self.voting + 1, healthy: self.healthy + 1 }
     }

@@ -24,7 +24,7 @@ use super::{CERTIFICATES, act};
 pub async fn remove(cx: &Context, cluster: &Cluster, name: &str) -> Result<(), StepError> {
     let (speaker, view) = speaker(cx, cluster, name).await?;
     if let Some(member) = find(cluster, &view, name) {
-        may_be_removed(&view, member.id).map_err(act::refused)?;
+        may_be_removed(&view, member.id)?;
         hand_over(cx, &view, member, name).await?;
         act::remove(cx, &speaker, &view, member.id).await?;
     }
@@ -51,6 +51,11 @@ async fn speaker(
     other_than: &str,
 ) -> Result<(String, View), StepError> {
     let survey = Survey::of(cx, cluster).await?;
+    if let Some((host, view)) = &survey.cluster
+        && host != other_than
+    {
+        return Ok((host.clone(), view.clone()));
+    }
     for (host, probe) in &survey.probes {
         let part = probe.as_ref().is_ok_and(|probe| probe.members.is_some());
         if host != other_than && part {
@@ -61,12 +66,9 @@ async fn speaker(
         && let Some(member) = find(cluster, view, other_than)
     {
         // The only one that answers is the one that shall go.
-        may_be_removed(view, member.id).map_err(act::refused)?;
+        may_be_removed(view, member.id)?;
     }
-    Err(StepError::Refused {
-        reason: format!("no etcd member but {other_than} is part of a quorum"),
-        remedy: "start enough of them, or see `apiproxy bootstrap etcd restore`".to_owned(),
-    })
+    Err(survey.refusal(&format!("no etcd member but {other_than} is part of a quorum")))
 }
 
 /// A leader that is removed costs an election, during which nothing is written; one that hands over
@@ -126,7 +128,7 @@ impl Step for Remove {
             let Some(member) = find(&self.cluster, &view, &self.name) else {
                 return Ok(Check::Done);
             };
-            may_be_removed(&view, member.id).map_err(act::refused)?;
+            may_be_removed(&view, member.id)?;
             Ok(Check::Needed(Change::new(format!("{} is an etcd member", self.name))))
         })
     }

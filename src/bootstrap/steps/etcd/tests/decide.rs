@@ -89,8 +89,9 @@ fn no_second_cluster_is_made_beside_one_that_is_down() {
     let error = decide(host, &bare(), false, &none(&["e2", "e3"], &[])).unwrap_err().to_string();
     assert!(error.starts_with("e1 has no data of etcd and cannot be added"), "{error}");
     assert!(error.contains("e2, e3") && error.contains("etcd restore"), "{error}");
-    let error = decide(host, &bare(), false, &none(&[], &["e3"])).unwrap_err().to_string();
-    assert!(error.contains("while e3 cannot be asked"), "{error}");
+    let error =
+        decide(host, &bare(), false, &none(&[], &["e3: no route"])).unwrap_err().to_string();
+    assert!(error.contains("one may be there (e3: no route)"), "{error}");
 }
 
 #[test]

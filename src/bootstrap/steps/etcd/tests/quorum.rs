@@ -1,5 +1,7 @@
 //! The arithmetic of quorums against a plain count of what could happen.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::super::members::{Member, Members, View};
@@ -17,7 +19,7 @@ fn view(members: &[(bool, bool)]) -> View {
     let list: Vec<_> = members.iter().enumerate().map(member).collect();
     let healthy = list.iter().zip(members).filter(|(_, (_, healthy))| *healthy);
     let healthy = healthy.map(|(member, _)| member.id).collect();
-    View { members: Members { cluster: 1, list }, healthy, status: Default::default() }
+    View { members: Members { cluster: 1, list }, healthy, status: BTreeMap::default() }
 }
 
 const VOTER: (bool, bool) = (false, true);
