@@ -23,7 +23,7 @@
 //!
 //! Imports point down: `cli -> app -> components -> {config, model} -> leaves` ([`drain`],
 //! [`metrics`], [`net`], [`signal`], [`systemd`], [`throttle`], [`tls`], [`watch`]), with
-//! `proxy -> {balance, rebalance}` sideways.
+//! `proxy -> {balance, rebalance}` sideways. [`bootstrap`] and the command line share [`manifest`].
 //! `tests/layering.rs` holds the table and fails when it is broken.
 
 pub mod admin;

@@ -26,6 +26,7 @@ fn the_client_over_connections_max_is_reset_at_once() {
         assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
     }
     assert_eq!(proxy.metric("apiproxy_clients_refused_total", &[]).to_string(), "3");
+    proxy.wait_log("clients are refused");
     assert_eq!(proxy.log_text().matches("clients are refused").count(), 1, "one line for them all");
     for connection in &mut held {
         client.name(connection).unwrap();

@@ -31,6 +31,9 @@ need cc build-essential
 need chromium chromium
 need prometheus prometheus
 need promtool prometheus
+need ssh openssh-client
+need sshd openssh-server
+need sudo sudo
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         echo "installing ${missing[*]}"

@@ -122,7 +122,7 @@ fn who_takes_over_is_the_main_process_and_nobody_stops() {
     new.wait_end(LONG);
 }
 
-/// Regression: a process that stood by said nothing, so that systemd gave it up after its TimeoutStartSec.
+/// Regression: a process that stood by said nothing, so that systemd gave it up after a while.
 #[test]
 fn who_stands_by_has_started_and_lives_and_serves_when_it_is_needed() {
     let (_backends, site) = site();

@@ -6,14 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::warn;
 
 use crate::events::{Discovery, Event, Events};
-use crate::model::{Backend, BackendAddress, Host, Writer};
+use crate::model::{Backend, BackendAddress, Entry, Host, Reader, State, Writer};
 
 /// How often a name is looked up again.
 const REFRESH: Duration = Duration::from_secs(30);
+
+/// The same while its backend is dead: its addresses may have changed.
+const REFRESH_DEAD: Duration = Duration::from_secs(5);
 
 /// How soon a failed look-up is tried again; doubled up to [`REFRESH`].
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -23,7 +26,8 @@ const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Keeps the addresses of all named backends up to date, whoever they are, until the future is
 /// dropped. The system's resolver does not tell how long an answer holds, so that names are looked up
-/// at a fixed pace.
+/// at a pace of ours. A resolver that tells (hickory-resolver 0.26) would make the program 1.0 MiB longer
+/// and take 0.8 MiB of memory more, and know nothing of what the host's own is told besides DNS.
 pub(super) async fn run(writer: Rc<Writer>, events: Events) {
     let mut changed = writer.reader().subscribe();
     let mut tasks = JoinSet::new();
@@ -64,7 +68,7 @@ async fn follow(writer: Rc<Writer>, events: Events, backend: Arc<Backend>, name:
             Ok(addresses) => {
                 publish(&writer, &events, &backend, &addresses);
                 (retry, warned) = (FIRST_RETRY, false);
-                sleep(REFRESH).await;
+                pause(&writer.reader(), &backend).await;
             }
             Err(problem) => {
                 if !warned {
@@ -74,6 +78,24 @@ async fn follow(writer: Rc<Writer>, events: Events, backend: Arc<Backend>, name:
                 sleep(retry).await;
                 retry = (retry * 2).min(REFRESH);
             }
+        }
+    }
+}
+
+/// Waits until a name that was found is to be looked up again.
+async fn pause(reader: &Reader, backend: &Arc<Backend>) {
+    let end = Instant::now() + REFRESH;
+    sleep(REFRESH_DEAD).await;
+    let mut changed = reader.subscribe();
+    loop {
+        let is_dead = |entry: &Entry| entry.condition.state == State::Dead;
+        if reader.load().entry(backend).is_some_and(is_dead) {
+            return;
+        }
+        tokio::select! {
+            () = sleep_until(end) => return,
+            // Without a writer nothing changes any more, and this task is about to end.
+            result = changed.changed() => if result.is_err() { return },
         }
     }
 }
@@ -110,4 +132,42 @@ fn publish(writer: &Writer, events: &Events, backend: &Arc<Backend>, addresses: 
             entry.addresses = addresses.into();
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BackendName, Condition, Policy, Snapshot, store};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_is_looked_up_sooner_while_its_backend_is_dead() {
+        let now = Instant::now().into_std();
+        let name = BackendName::new("cp1");
+        let backend = Backend::new(name, "cp1.example.com:6443".parse().unwrap(), None);
+        let backend = Arc::new(backend);
+        let entry = Entry::new(backend.clone(), [].into(), Condition::unknown(now));
+        let (writer, reader) = store(Snapshot {
+            generation: 0,
+            zone: None,
+            policy: Policy::default(),
+            entries: vec![entry],
+        });
+        let set = |state| writer.update(|snapshot| snapshot.entries[0].condition.state = state);
+        let paused = async || {
+            let start = Instant::now();
+            pause(&reader, &backend).await;
+            start.elapsed().as_secs()
+        };
+        set(State::Ready);
+        assert_eq!(paused().await, 30);
+        let dies = async {
+            sleep(Duration::from_secs(12)).await;
+            set(State::Dead);
+        };
+        let (time, ()) = tokio::join!(paused(), dies);
+        assert_eq!(time, 12, "at once when it dies");
+        assert_eq!(paused().await, 5, "and again and again");
+        set(State::NotReady);
+        assert_eq!(paused().await, 30, "who answers has an address that is right");
+    }
 }

@@ -13,6 +13,7 @@ mod cluster;
 mod net;
 mod program;
 mod site;
+pub mod sshd;
 mod tcp;
 
 use std::fs::File;

@@ -44,7 +44,7 @@ impl Graph {
     ///
     /// # Errors
     /// If two have one name, one needs an unknown one, or some need each other.
-    pub fn new(steps: Vec<Arc<dyn Step>>) -> Result<Self, GraphError> {
+    pub fn new(steps: &[Arc<dyn Step>]) -> Result<Self, GraphError> {
         let ids: Vec<StepId> = steps.iter().map(|step| step.id()).collect();
         let mut index = HashMap::new();
         for (at, id) in ids.iter().enumerate() {
@@ -210,7 +210,9 @@ mod tests {
     }
 
     fn graph(steps: &[(&str, &[&str])]) -> Result<Graph, GraphError> {
-        Graph::new(steps.iter().map(|(id, needs)| Fake::new(id).needs(needs).step()).collect())
+        Graph::new(
+            &steps.iter().map(|(id, needs)| Fake::new(id).needs(needs).step()).collect::<Vec<_>>(),
+        )
     }
 
     #[test]

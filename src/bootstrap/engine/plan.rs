@@ -191,7 +191,7 @@ mod tests {
         machines[0].put(File::new("/done/1", ""));
         machines[1].die("no route");
         let steps = ["a/1", "a/2", "b/1", "b/2"].map(|name| Fake::new(name).step());
-        let graph = Graph::new(steps.to_vec()).unwrap();
+        let graph = Graph::new(&steps).unwrap();
         let plan = observe(&graph, &cx, None, PARALLEL, &Events::none()).await;
         let words: Vec<_> = plan.steps.iter().map(|step| step.state.word()).collect();
         assert_eq!(words, ["done", "needed", "failed", "unknown"]);
@@ -211,7 +211,7 @@ mod tests {
         let (machines, cx, meter) = hosts(&names.iter().map(String::as_str).collect::<Vec<_>>());
         let step = |name: &String, n: usize| Fake::new(&format!("{name}/{n}")).step();
         let steps = names.iter().flat_map(|name| (0..8).map(move |n| step(name, n)));
-        let graph = Graph::new(steps.collect()).unwrap();
+        let graph = Graph::new(&steps.collect::<Vec<_>>()).unwrap();
         let start = Instant::now();
         let plan = observe(&graph, &cx, None, parallel, &Events::none()).await;
         assert_eq!(plan.needed().count(), 8 * count);
@@ -236,7 +236,7 @@ mod tests {
         let (_machines, cx, _) = hosts(&["a", "b"]);
         let steps = vec![Fake::new("a/1").step(), Fake::new("b/1").needs(&["a/1"]).step()];
         let chosen = BTreeSet::from(["b".to_owned()]);
-        let graph = Graph::new(steps).unwrap().of_hosts(&chosen);
+        let graph = Graph::new(&steps).unwrap().of_hosts(&chosen);
         let plan = observe(&graph, &cx, Some(&chosen), PARALLEL, &Events::none()).await;
         assert_eq!(plan.steps.iter().map(|s| s.chosen).collect::<Vec<_>>(), [false, true]);
         assert_eq!(plan.touched(&graph), chosen);

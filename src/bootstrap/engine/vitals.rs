@@ -306,7 +306,7 @@ mod tests {
         let cluster = fake::cluster(&["a", "b", "c"]);
         let (_machines, cx, _) = fake::hosts(&["a", "b", "c"]);
         let step = |name| fake::Fake::new(name).single().disrupts(Disruption::EtcdMember).step();
-        let graph = Graph::new(vec![step("b/up"), step("a/up"), step("c/up")]).unwrap();
+        let graph = Graph::new(&[step("b/up"), step("a/up"), step("c/up")]).unwrap();
         let plan = observe(&graph, &cx, None, 1, &Events::none()).await;
         let predictions = forecast(&cluster, &plan, &three(&["b"]));
         // First the ill one, then the others: none breaks quorum.

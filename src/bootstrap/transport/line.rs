@@ -114,13 +114,13 @@ impl Line {
         };
         let mut talk =
             std::pin::pin!(future::join(self.collect(&mut stdout), self.collect(&mut stderr)));
-        let mut fed = false;
+        let mut all_sent = false;
         let mut feed = Box::pin(self.feed(&mut stdin, argv, input));
         // Whatever leaves this function before the end closes `stdin`, and with it the command.
         let (stdout, stderr) = loop {
             tokio::select! {
                 outputs = &mut talk => break outputs,
-                result = &mut feed, if !fed => { result?; fed = true; }
+                result = &mut feed, if !all_sent => { result?; all_sent = true; }
                 () = sleep_until(deadline) => return Err(Broken::Timeout(limit)),
             }
         };

@@ -76,15 +76,13 @@ impl<'a> Book<'a> {
                 None => self.may_begin(*at).then_some((*at, None)),
             })?;
             self.ready.remove(&at);
-            match settled {
-                Some(outcome) => self.enter(at, outcome, Duration::ZERO),
-                None => {
-                    self.running.insert(at);
-                    self.busy.insert(&self.graph.id(at).host);
-                    self.single |= self.plan.steps[at].lane == Lane::Single;
-                    return Some(at);
-                }
-            }
+            let Some(outcome) = settled else {
+                self.running.insert(at);
+                self.busy.insert(&self.graph.id(at).host);
+                self.single |= self.plan.steps[at].lane == Lane::Single;
+                return Some(at);
+            };
+            self.enter(at, outcome, Duration::ZERO);
         }
     }
 

@@ -28,7 +28,7 @@ async fn apply_all(graph: &Graph, cx: &Context) -> Summary {
 }
 
 fn graph(steps: Vec<Fake>) -> Graph {
-    Graph::new(steps.into_iter().map(Fake::step).collect()).unwrap()
+    Graph::new(&steps.into_iter().map(Fake::step).collect::<Vec<_>>()).unwrap()
 }
 
 fn words(summary: &Summary) -> Vec<&'static str> {
@@ -112,7 +112,9 @@ async fn a_fault_stops_its_host_and_who_needs_it_and_nobody_else() {
 
     // When the cause is gone, another run does the rest and only that.
     machines[0].on(["apply", "1"], done("1"));
-    machines.iter().for_each(|machine| machine.forget());
+    for machine in &machines {
+        machine.forget();
+    }
     let again = apply_all(&graph, &cx).await;
     assert!(again.is_done(), "{again:?}");
     assert_eq!(again.count("applied"), 4);
@@ -168,7 +170,7 @@ async fn fifty_workers_are_worked_on_sixteen_at_a_time() {
 #[tokio::test(start_paused = true)]
 async fn the_first_interrupt_lets_running_steps_end_and_the_second_kills_them() {
     let (machines, cx, _) = hosts(&["a", "b"]);
-    machines[1].on(["apply"], Answer::ok("").after(Duration::from_secs(60)));
+    machines[1].on(["apply"], Answer::ok("").after(Duration::from_mins(1)));
     let graph = graph(["a/1", "a/2", "b/1", "b/2"].map(Fake::new).to_vec());
     let (stopper, stop) = Stopper::new();
     let (events, mut heard) = Events::channel();

@@ -1,0 +1,128 @@
+//! The flags that say which hosts are meant and how they are reached, and what is made of them.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::ValueEnum;
+
+use super::prompt;
+use crate::bootstrap::engine::{Context, Graph, PARALLEL, RunLog, reach};
+use crate::bootstrap::spec::{self, Cluster, Selection};
+use crate::bootstrap::steps;
+use crate::bootstrap::transport::{Dialer, Dialing};
+use crate::cli::CliError;
+
+/// The form of what is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Form {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Flags of all commands that reach hosts.
+#[derive(Debug, clap::Args)]
+pub(super) struct Access {
+    /// The cluster file.
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Only these hosts, by name or range such as `w[1-20]`; repeat for more [default: all].
+    #[arg(long = "host", value_name = "NAME")]
+    hosts: Vec<String>,
+    /// How many hosts are worked on at the same time.
+    #[arg(long, short = 'j', value_name = "N", default_value_t = PARALLEL, value_parser = parallel)]
+    pub(super) parallel: usize,
+    /// Learn host keys that are not known yet. One that has changed is never accepted.
+    #[arg(long)]
+    accept_new: bool,
+    /// Ask for the password that sudo wants, once for all hosts.
+    #[arg(long)]
+    ask_sudo_password: bool,
+    /// Configuration of ssh in place of ~/.ssh/config.
+    #[arg(long, value_name = "FILE")]
+    ssh_config: Option<PathBuf>,
+    /// Where the log of the run goes [default: ~/.local/state/apiproxy/runs].
+    #[arg(long, value_name = "DIR")]
+    log_dir: Option<PathBuf>,
+    /// Form of the output.
+    #[arg(long, short, value_enum, default_value_t)]
+    pub(super) output: Form,
+}
+
+fn parallel(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=1024) => Ok(count),
+        _ => Err("it is a number from 1 to 1024".to_owned()),
+    }
+}
+
+/// A cluster, its steps and the way to its hosts.
+pub(super) struct Site {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) graph: Graph,
+    /// The hosts that the user chose; none for all.
+    pub(super) chosen: Option<BTreeSet<String>>,
+    pub(super) cx: Context,
+    pub(super) log: Arc<RunLog>,
+}
+
+impl Access {
+    /// Reads the file, puts the steps in order and begins the log. No host is reached yet.
+    pub(super) fn open(&self, command: &str) -> Result<Site, CliError> {
+        let cluster = spec::load(&self.file).map_err(|error| CliError::Usage(error.to_string()))?;
+        let cluster = Arc::new(cluster);
+        let chosen = self.chosen(&cluster)?;
+        let graph = Graph::new(&steps::graph(&cluster))
+            .map_err(|error| CliError::Failed(format!("a fault of apiproxy itself: {error}")))?;
+        let graph = match &chosen {
+            Some(hosts) => graph.of_hosts(hosts),
+            None => graph,
+        };
+        let dialing = Dialing {
+            accept_new: self.accept_new,
+            sudo_password: self.ask_sudo_password.then(prompt::sudo_password).transpose()?,
+            config_file: self.ssh_config.clone(),
+            ..Dialing::default()
+        };
+        let dialer = Dialer::new(dialing).map_err(|error| {
+            CliError::Failed(format!("cannot make a folder for the sockets of ssh: {error}"))
+        })?;
+        let log = Arc::new(self.log(command)?);
+        let cx = reach(&cluster, &Arc::new(dialer), &log);
+        Ok(Site { cluster, graph, chosen, cx, log })
+    }
+
+    fn chosen(&self, cluster: &Cluster) -> Result<Option<BTreeSet<String>>, CliError> {
+        let usage = |error: &dyn std::fmt::Display| CliError::Usage(error.to_string());
+        let selection = Selection::parse(&self.hosts).map_err(|error| usage(&error))?;
+        if selection.is_everything() {
+            return Ok(None);
+        }
+        let hosts = selection.of(cluster).map_err(|error| usage(&error))?;
+        Ok(Some(hosts.into_iter().map(|host| host.name.clone()).collect()))
+    }
+
+    fn log(&self, command: &str) -> Result<RunLog, CliError> {
+        let folder = match &self.log_dir {
+            Some(folder) => folder.clone(),
+            None => default_log_dir()?,
+        };
+        RunLog::create(&folder, command).map_err(|error| {
+            let folder = folder.display();
+            CliError::Failed(format!("cannot write a log in {folder}: {error}; give --log-dir"))
+        })
+    }
+}
+
+/// As the XDG base directory specification says: relative values do not count.
+fn default_log_dir() -> Result<PathBuf, CliError> {
+    let absolute =
+        |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute("XDG_STATE_HOME")
+        .or_else(|| Some(absolute("HOME")?.join(".local/state")))
+        .ok_or_else(|| CliError::Usage("HOME is not set; give --log-dir".to_owned()))?;
+    Ok(state.join("apiproxy/runs"))
+}

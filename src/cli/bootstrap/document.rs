@@ -1,0 +1,108 @@
+//! The plan and the summary for programs.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::bootstrap::engine::{Disruption, Plan, Planned, Prediction, State, Summary};
+
+/// A plan: stable keys.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PlanDocument {
+    /// Nothing to do, as far as the user asked.
+    done: bool,
+    steps: Vec<StepDocument>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StepDocument {
+    host: String,
+    step: String,
+    title: String,
+    state: &'static str,
+    /// False for a step of a host that `--host` leaves out.
+    chosen: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    diffs: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disruption: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prediction: Option<Prediction>,
+}
+
+impl PlanDocument {
+    pub(super) fn new(plan: &Plan, predictions: &BTreeMap<usize, Prediction>) -> Self {
+        let steps = plan.steps.iter().enumerate();
+        let steps = steps.map(|(at, step)| StepDocument::new(step, predictions.get(&at).cloned()));
+        Self { done: plan.is_done(), steps: steps.collect() }
+    }
+}
+
+impl StepDocument {
+    fn new(step: &Planned, prediction: Option<Prediction>) -> Self {
+        let diffs = match &step.state {
+            State::Needed(change) => change.diffs.clone(),
+            _ => Vec::new(),
+        };
+        let disruption = step.disruption.as_ref().map(|disruption| match disruption {
+            Disruption::EtcdMember => "etcdMember",
+            Disruption::ApiServer => "apiServer",
+            Disruption::Node => "node",
+        });
+        Self {
+            host: step.id.host.clone(),
+            step: step.id.name.clone(),
+            title: step.title.clone(),
+            state: step.state.word(),
+            chosen: step.chosen,
+            why: why(&step.state),
+            diffs,
+            disruption,
+            prediction,
+        }
+    }
+}
+
+/// Why a step is not done, in one line.
+pub(super) fn why(state: &State) -> Option<String> {
+    match state {
+        State::Done => None,
+        State::Needed(change) => Some(change.why.clone()),
+        State::After(step) => Some(format!("seen after {step}")),
+        State::Failed(error) => Some(error.to_string()),
+        State::Unknown => Some("its host was not reached".to_owned()),
+    }
+}
+
+/// The last line of `apply -o json`.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "summary", rename_all = "camelCase")]
+pub(super) struct SummaryDocument {
+    done: bool,
+    applied: usize,
+    unchanged: usize,
+    failed: usize,
+    skipped: usize,
+    interrupted: usize,
+    seconds: f64,
+    log: String,
+}
+
+impl SummaryDocument {
+    pub(super) fn new(summary: &Summary, log: &std::path::Path) -> Self {
+        Self {
+            done: summary.is_done(),
+            applied: summary.count("applied"),
+            unchanged: summary.count("unchanged"),
+            failed: summary.count("failed"),
+            skipped: summary.count("skipped"),
+            interrupted: summary.count("interrupted"),
+            seconds: summary.time.as_secs_f64(),
+            log: log.display().to_string(),
+        }
+    }
+}
