@@ -93,6 +93,22 @@ async fn commands_come_back_as_they_ended() {
 }
 
 #[tokio::test]
+async fn a_connection_ends_with_its_last_user() {
+    let server = server!();
+    let ssh = server.ssh();
+    let session = "
+        pid=$$
+        while [ \"$(cat /proc/$pid/comm)\" != sshd ] && [ \"$pid\" -gt 1 ]; do
+            pid=$(sed 's/.*) . //; s/ .*//' /proc/$pid/stat)
+        done
+        echo $pid";
+    let pid = ssh.run(&sh(session)).await.unwrap().text();
+    assert!(Path::new("/proc").join(&pid).exists());
+    drop(ssh);
+    gone(&[pid]);
+}
+
+#[tokio::test]
 async fn bytes_pass_as_they_are() {
     let server = server!();
     let ssh = server.ssh();

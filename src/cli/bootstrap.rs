@@ -3,6 +3,7 @@
 mod access;
 mod apply;
 mod artifacts;
+mod check;
 mod document;
 mod new;
 mod plan;
@@ -20,6 +21,8 @@ Begin with an example, and put your hosts in:
   apiproxy bootstrap new --name prod --output cluster.yaml
   apiproxy bootstrap schema > cluster.schema.json     # editors complete and check the file with it
 Then see what would be done, and do it:
+Then see whether the hosts are fit and what would be done, and do it:
+  apiproxy bootstrap check --file cluster.yaml
   apiproxy bootstrap plan --file cluster.yaml
   apiproxy bootstrap apply --file cluster.yaml")]
 pub(super) enum Args {
@@ -29,9 +32,15 @@ pub(super) enum Args {
     Plan(plan::Args),
     /// Make the hosts what the file says. Can be run again at any time.
     Apply(apply::Args),
+    /// Look whether the hosts are fit, each finding with its remedy. Changes nothing without --fix.
+    Check(check::Args),
     /// What an air-gapped directory of programs and images has to hold.
     #[command(subcommand)]
     Artifacts(artifacts::Args),
+    /// Show what `apply` would change on which host, and why. Changes nothing.
+    Plan(plan::Args),
+    /// Make the hosts what the file says. Can be run again at any time.
+    Apply(apply::Args),
     /// Print the JSON Schema of cluster files, for editors.
     Schema,
 }
@@ -41,7 +50,10 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         Args::New(args) => new::run(args),
         Args::Plan(args) => plan::run(args),
         Args::Apply(args) => apply::run(args),
+        Args::Check(args) => check::run(args),
         Args::Artifacts(args) => artifacts::run(args),
+        Args::Plan(args) => plan::run(args),
+        Args::Apply(args) => apply::run(args),
         Args::Schema => schema::run(),
     }
 }

@@ -170,6 +170,6 @@ impl User {
 impl Drop for User {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.rule);
-        let _ = Command::new("userdel").arg(&self.name).output();
+        let _ = Command::new("userdel").args(["--force", &self.name]).output();
     }
 }

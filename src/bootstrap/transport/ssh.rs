@@ -31,8 +31,9 @@ pub struct Ssh {
     host: String,
     address: IpAddr,
     settings: spec::Ssh,
-    dialer: Arc<Dialer>,
+    /// Dropped before the dialer, in whose folder the socket is that ends the connection.
     state: Mutex<State>,
+    dialer: Arc<Dialer>,
 }
 
 #[derive(Default)]
