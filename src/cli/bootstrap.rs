@@ -20,7 +20,6 @@ use super::CliError;
 Begin with an example, and put your hosts in:
   apiproxy bootstrap new --name prod --output cluster.yaml
   apiproxy bootstrap schema > cluster.schema.json     # editors complete and check the file with it
-Then see what would be done, and do it:
 Then see whether the hosts are fit and what would be done, and do it:
   apiproxy bootstrap check --file cluster.yaml
   apiproxy bootstrap plan --file cluster.yaml
@@ -28,10 +27,6 @@ Then see whether the hosts are fit and what would be done, and do it:
 pub(super) enum Args {
     /// Print a commented cluster file to begin with.
     New(new::Args),
-    /// Show what `apply` would change on which host, and why. Changes nothing.
-    Plan(plan::Args),
-    /// Make the hosts what the file says. Can be run again at any time.
-    Apply(apply::Args),
     /// Look whether the hosts are fit, each finding with its remedy. Changes nothing without --fix.
     Check(check::Args),
     /// What an air-gapped directory of programs and images has to hold.
@@ -48,8 +43,6 @@ pub(super) enum Args {
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     match args {
         Args::New(args) => new::run(args),
-        Args::Plan(args) => plan::run(args),
-        Args::Apply(args) => apply::run(args),
         Args::Check(args) => check::run(args),
         Args::Artifacts(args) => artifacts::run(args),
         Args::Plan(args) => plan::run(args),
