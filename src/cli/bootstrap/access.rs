@@ -1,7 +1,7 @@
 //! The flags that say which hosts are meant and how they are reached, and what is made of them.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::ValueEnum;
@@ -14,6 +14,9 @@ use crate::bootstrap::steps;
 use crate::bootstrap::steps::etcd::{KeyHome, Keys};
 use crate::bootstrap::transport::{Dialer, Dialing};
 use crate::cli::CliError;
+
+/// The cluster file, unless the user names another.
+pub(super) const FILE: &str = "cluster.yaml";
 
 /// The form of what is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -29,7 +32,7 @@ pub(super) enum Form {
 #[derive(Debug, clap::Args)]
 pub(super) struct Access {
     /// The cluster file.
-    #[arg(long, short, value_name = "FILE", default_value = "cluster.yaml")]
+    #[arg(long, short, value_name = "FILE", default_value = FILE)]
     pub(super) file: PathBuf,
     /// Only these hosts, by name or range such as `w[1-20]`; repeat for more [default: all].
     #[arg(long = "host", value_name = "NAME")]
@@ -74,8 +77,7 @@ pub(super) struct Site {
 impl Access {
     /// Reads the file, puts the steps in order and begins the log. No host is reached yet.
     pub(super) fn open(&self, command: &str) -> Result<Site, CliError> {
-        let cluster = spec::load(&self.file).map_err(|error| CliError::Usage(error.to_string()))?;
-        let cluster = Arc::new(cluster);
+        let cluster = Arc::new(load(&self.file)?);
         let chosen = self.chosen(&cluster)?;
         let graph = Graph::new(&steps::graph(&cluster, &Arc::new(keys(&cluster)?)))
             .map_err(|error| CliError::Failed(format!("a fault of apiproxy itself: {error}")))?;
@@ -117,6 +119,17 @@ impl Access {
             CliError::Failed(format!("cannot write a log in {folder}: {error}; give --log-dir"))
         })
     }
+}
+
+/// Reads a cluster file.
+pub(super) fn load(file: &Path) -> Result<Cluster, CliError> {
+    if file == Path::new(FILE) && !file.exists() {
+        return Err(CliError::Usage(format!(
+            "there is no {FILE} here; name the file with --file, or begin one with \
+             `apiproxy bootstrap new --output {FILE}`"
+        )));
+    }
+    spec::load(file).map_err(|error| CliError::Usage(error.to_string()))
 }
 
 /// The authority of the cluster's etcd, which stays with the operator.

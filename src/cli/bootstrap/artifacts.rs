@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
+use super::access;
 use crate::bootstrap::artifacts::{self, Directory, Image, Listing, Row, State, images, manifest};
 use crate::bootstrap::preflight::arch;
-use crate::bootstrap::spec::{self, Artifacts, Cluster};
+use crate::bootstrap::spec::{Artifacts, Cluster};
 use crate::cli::CliError;
 use crate::cli::output::{self, Format};
 
@@ -25,7 +26,7 @@ Needs no network. Exit 1 if the directory of the file lacks something; without a
 list says what one would have to hold.")]
 pub(in crate::cli) struct List {
     /// The cluster file.
-    #[arg(long, short, value_name = "FILE", default_value = "cluster.yaml")]
+    #[arg(long, short, value_name = "FILE", default_value = access::FILE)]
     file: PathBuf,
     /// A machine type of the hosts; repeat for each [default: this machine's].
     #[arg(long = "arch", value_name = "ARCH", value_parser = ["amd64", "arm64"])]
@@ -40,7 +41,7 @@ pub(in crate::cli) struct List {
 
 pub(in crate::cli) fn run(args: &Args) -> Result<(), CliError> {
     let Args::List(args) = args;
-    let mut cluster = spec::load(&args.file).map_err(|error| CliError::Usage(error.to_string()))?;
+    let mut cluster = access::load(&args.file)?;
     if let Some(directory) = &args.directory {
         cluster.artifacts = Artifacts::Directory(directory.clone());
     }

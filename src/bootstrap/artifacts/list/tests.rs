@@ -1,3 +1,5 @@
+//! Directories that are whole, that lack something, that hold what is torn.
+
 use std::fs;
 use std::path::Path;
 

@@ -1,3 +1,5 @@
+//! Every finding by a case of its own.
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! What the script prints, here and torn.
+
 use std::process::Command;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! A host's steps against a host that is not there: fresh, as it should be, changed.
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
