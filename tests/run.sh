@@ -27,6 +27,8 @@ need runc runc
 need systemd-analyze systemd
 need dpkg-deb dpkg
 need debootstrap debootstrap
+need systemd-nspawn systemd-container
+need ssh openssh-client
 need cc build-essential
 need chromium chromium
 need prometheus prometheus
