@@ -101,6 +101,13 @@ impl Lab {
         format!("{}:{rest}:/usr/sbin:/sbin", self.shared.access.programs().display())
     }
 
+    /// A kubectl: the one of `KUBEBUILDER_ASSETS`, or Debian's.
+    pub fn kubectl() -> PathBuf {
+        let given = std::env::var_os("KUBEBUILDER_ASSETS")
+            .map(|folder| PathBuf::from(folder).join("kubectl"));
+        given.filter(|path| path.is_file()).unwrap_or_else(|| base::tree().join("opt/kubectl"))
+    }
+
     /// The address of this host in the machines' network.
     pub fn gateway(&self) -> String {
         self.shared.slot.address(1)

@@ -69,6 +69,14 @@ apt-get clean
 systemctl enable lab-network.service
 ";
 
+/// A package of which only the program is taken, where no PATH leads: kubectl.
+const KUBECTL: &str = r"
+cd /tmp
+apt-get download --quiet=2 kubernetes-client
+dpkg-deb --fsys-tarfile kubernetes-client_*.deb | tar --extract --directory=/opt --strip-components=3 ./usr/bin/kubectl
+rm kubernetes-client_*.deb
+";
+
 /// Gives a machine its address. Where control groups are of version 1, they are this host's, and
 /// read-only until here.
 const NETWORK: &str = r"[Unit]
@@ -87,7 +95,7 @@ WantedBy=multi-user.target
 /// The tree. Made by the first who asks, while others wait for it.
 pub(super) fn tree() -> PathBuf {
     let mut hasher = DefaultHasher::new();
-    (RELEASE, SYSTEM, PACKAGES, SCRIPT, NETWORK).hash(&mut hasher);
+    (RELEASE, SYSTEM, PACKAGES, KUBECTL, SCRIPT, NETWORK).hash(&mut hasher);
     let folder = Path::new(TREES).join(format!("apiproxy-lab-base-{:016x}", hasher.finish()));
     let tree = folder.join("tree");
     let made = folder.join("made");
@@ -120,6 +128,7 @@ fn make(tree: &Path) {
     let install = ["apt-get", "install", "--quiet=2", "--yes", "--no-install-recommends"];
     inside(&["apt-get", "update", "--quiet=2"]);
     inside(&[&install, PACKAGES].concat());
+    inside(&["sh", "-euc", KUBECTL]);
     fs::write(tree.join("etc/systemd/system/lab-network.service"), NETWORK).unwrap();
     inside(&["sh", "-euc", SCRIPT]);
 }
