@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use super::copy_program;
 use super::machines::{Lab, Machine};
 
-/// What one program is, by its name.
-const NAMES: [&str; 5] =
-    ["kubeadm", "kubelet", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+/// The programs of static pods.
+const IMAGES: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"];
 
 /// As the packages of Kubernetes have them.
 const UNIT: &str = "[Unit]\nDescription=kubelet\nWants=network-online.target\nAfter=network-online.target\n\
@@ -42,23 +41,11 @@ pub fn make(version: &str, path: &Path) {
 }
 
 /// Puts kubeadm, kubelet and kubectl of a version on a machine, as packages do, and what stands for the
-/// programs of images. Those of the folder, if one is given, are real.
-pub fn install(machine: &Machine, version: &str, real: Option<&Path>) {
-    let folder = tempfile::tempdir().unwrap();
-    let double = folder.path().join("double");
-    make(version, &double);
-    machine.exec("mkdir -p /usr/local/lib/doubles");
-    machine.push(&double, "/usr/local/lib/doubles/double", 0o755);
-    for name in NAMES {
-        let own = real.map(|folder| folder.join(name)).filter(|path| path.is_file());
-        let target = match name {
-            "kubeadm" | "kubelet" => format!("/usr/bin/{name}"),
-            _ => format!("/usr/local/lib/doubles/{name}"),
-        };
-        match own {
-            Some(path) => machine.push(&path, &target, 0o755),
-            None => drop(machine.exec(&format!("cp /usr/local/lib/doubles/double {target}"))),
-        }
+/// programs of images.
+pub fn install(machine: &Machine, version: &str) {
+    install_images(machine, version);
+    for name in ["kubeadm", "kubelet"] {
+        machine.exec(&format!("cp /usr/local/lib/doubles/double /usr/bin/{name}"));
     }
     machine.push(&Lab::kubectl(), "/usr/bin/kubectl", 0o755);
     machine.write("/etc/systemd/system/kubelet.service", UNIT.as_bytes(), 0o644);
@@ -68,6 +55,25 @@ pub fn install(machine: &Machine, version: &str, real: Option<&Path>) {
         0o644,
     );
     machine.exec("systemctl daemon-reload; systemctl enable --quiet kubelet");
+}
+
+/// Puts on a machine what the double of kubelet runs in the place of a control plane's images: the real
+/// ones of `KUBEBUILDER_ASSETS` if there are any. (etcd is always real: Debian's otherwise.)
+pub fn install_images(machine: &Machine, version: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let double = folder.path().join("double");
+    make(version, &double);
+    machine.push(&double, "/usr/local/lib/doubles/double", 0o755);
+    let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
+    for name in IMAGES {
+        let real = assets.as_ref().map(|folder| folder.join(name)).filter(|path| path.is_file());
+        let target = format!("/usr/local/lib/doubles/{name}");
+        match real {
+            Some(path) => machine.push(&path, &target, 0o755),
+            None if name == "etcd" => {}
+            None => drop(machine.exec(&format!("cp /usr/local/lib/doubles/double {target}"))),
+        }
+    }
 }
 
 /// Is every file there?

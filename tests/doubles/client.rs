@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{BufReader, Write as _};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject as _;
@@ -69,8 +69,25 @@ impl Client {
         Ok(Self { host, port, tls: Arc::new(tls), token: token.map(str::to_owned) })
     }
 
-    /// Makes a request; the answer's status and body.
+    /// Makes a request; the answer's status and body. One with a token is made again for a while when it
+    /// is not known: each request may meet another apiserver, which may not have heard of it yet.
     pub(crate) fn call(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(u16, Value), String> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.call_once(method, path, body)?;
+            if answer.0 != 401 || self.token.is_none() || Instant::now() > end {
+                return Ok(answer);
+            }
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+
+    fn call_once(
         &self,
         method: &str,
         path: &str,

@@ -201,9 +201,18 @@ pub(super) fn addons(
     let skips = |phase: &str| skipped.iter().any(|skipped| skipped == phase || skipped == "addon");
     let apps = "/apis/apps/v1/namespaces/kube-system";
     let object = |kind: &str, name: &str| {
+        let labels = json!({ "k8s-app": name });
+        let image = format!("{}/{name}:{}", cluster.repository, cluster.version);
         json!({
-            "apiVersion": "apps/v1", "kind": kind, "metadata": { "name": name, "namespace": "kube-system" },
-            "spec": { "template": { "spec": { "containers": [{ "name": name, "image": format!("{}/{name}:{}", cluster.repository, cluster.version) }] } } },
+            "apiVersion": "apps/v1", "kind": kind,
+            "metadata": { "name": name, "namespace": "kube-system", "labels": labels },
+            "spec": {
+                "selector": { "matchLabels": labels },
+                "template": {
+                    "metadata": { "labels": labels },
+                    "spec": { "containers": [{ "name": name, "image": image }] },
+                },
+            },
         })
     };
     if !skips("addon/coredns") {

@@ -93,5 +93,23 @@ fn leave_etcd() -> Result<(), String> {
         .filter(|member| member.id != own.id)
         .flat_map(|m| m.clients.clone())
         .collect();
-    if others.is_empty() { Ok(()) } else { client(&others)?.remove(&own.id) }
+    if others.is_empty() {
+        Ok(())
+    } else {
+        let others = client(&others)?;
+        try_for_a_while(|| others.remove(&own.id))
+    }
+}
+
+/// etcd refuses while it is not sure of its members.
+fn try_for_a_while(mut try_it: impl FnMut() -> Result<(), String>) -> Result<(), String> {
+    let mut result = try_it();
+    for _ in 0..20 {
+        if result.is_ok() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        result = try_it();
+    }
+    result
 }

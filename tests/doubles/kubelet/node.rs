@@ -45,13 +45,40 @@ pub(super) fn register(line: &Line, name: &str, version: Version) -> Result<(), 
     };
     node["status"] = status(&api, line, &node, version)?;
     api.done("PUT", &format!("{path}/status"), &node)?;
+    renew_lease(&api, name)?;
+    forget_pods(&api, name)?;
+    *last = Some(Instant::now());
+    Ok(())
+}
+
+fn renew_lease(api: &Client, name: &str) -> Result<(), String> {
+    let path = format!("{LEASES}/{name}");
+    let renewed = date(now()).replace('Z', ".000000Z");
+    let spec = json!({ "holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": renewed });
+    if api.get(&path)?.is_some() {
+        return api.done("PATCH", &path, &json!({ "spec": spec })).map(drop);
+    }
     let lease = json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-        "metadata": { "name": name, "namespace": "kube-node-lease" },
-        "spec": { "holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": date(now()) },
+        "metadata": { "name": name, "namespace": "kube-node-lease" }, "spec": spec,
     });
-    api.put(LEASES, &lease)?;
-    *last = Some(Instant::now());
+    api.done("POST", LEASES, &lease).map(drop)
+}
+
+/// Pods that are to go are gone at once: none of them ever ran.
+fn forget_pods(api: &Client, name: &str) -> Result<(), String> {
+    let pods = api.need(&format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{name}"))?;
+    for pod in pods["items"].as_array().into_iter().flatten() {
+        let metadata = &pod["metadata"];
+        if let (Some(namespace), Some(name), false) = (
+            metadata["namespace"].as_str(),
+            metadata["name"].as_str(),
+            metadata["deletionTimestamp"].is_null(),
+        ) {
+            let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
+            api.done("DELETE", &path, &json!({ "gracePeriodSeconds": 0 }))?;
+        }
+    }
     Ok(())
 }
 
@@ -105,13 +132,13 @@ fn has_network(api: &Client) -> bool {
             .flatten()
             .any(|file| file.path().extension().is_some_and(|e| e == "conf" || e == "conflist"))
     });
-    let daemons = || api.get("/apis/apps/v1/daemonsets").ok().flatten().unwrap_or_default();
-    configured
-        || daemons()["items"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .any(|d| d["metadata"]["name"] != "kube-proxy")
+    let Ok(daemons) = api.get("/apis/apps/v1/daemonsets") else {
+        // A real apiserver does not tell nodes.
+        return true;
+    };
+    let daemons = daemons.unwrap_or_default();
+    let mut daemons = daemons["items"].as_array().into_iter().flatten();
+    configured || daemons.any(|daemon| daemon["metadata"]["name"] != "kube-proxy")
 }
 
 fn status(api: &Client, line: &Line, node: &Value, version: Version) -> Result<Value, String> {
