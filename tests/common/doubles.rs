@@ -58,13 +58,15 @@ pub fn install(machine: &Machine, version: &str) {
 }
 
 /// Puts on a machine what the double of kubelet runs in the place of a control plane's images: the real
-/// ones of `KUBEBUILDER_ASSETS` if there are any. (etcd is always real: Debian's otherwise.)
+/// ones of `KUBEBUILDER_ASSETS` if all of them are there. (etcd is always real: Debian's otherwise.)
 pub fn install_images(machine: &Machine, version: &str) {
     let folder = tempfile::tempdir().unwrap();
     let double = folder.path().join("double");
     make(version, &double);
     machine.push(&double, "/usr/local/lib/doubles/double", 0o755);
     let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
+    let is_whole = |folder: &PathBuf| IMAGES.iter().all(|name| folder.join(name).is_file());
+    let assets = assets.filter(is_whole);
     for name in IMAGES {
         let real = assets.as_ref().map(|folder| folder.join(name)).filter(|path| path.is_file());
         let target = format!("/usr/local/lib/doubles/{name}");

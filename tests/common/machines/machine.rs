@@ -186,6 +186,8 @@ impl Machine {
         );
         let slot = &self.shared.slot;
         let (address, gateway) = (slot.address(self.last), slot.address(1));
+        // Nobody answers there, and that at once; kubelet wants the file.
+        write("resolv.conf", &format!("nameserver {gateway}\n"));
         write("lab-network", &format!("ADDRESS={address}\nGATEWAY={gateway}\n"));
         ssh::make_key(&etc.join("ssh/ssh_host_ed25519_key"));
         let host_key = fs::read_to_string(etc.join("ssh/ssh_host_ed25519_key.pub")).unwrap();
