@@ -3,7 +3,8 @@
 #
 # On Debian and Ubuntu as root, missing packages are installed; elsewhere they are named, and the
 # tests that need them say "skipped: why". With KUBEBUILDER_ASSETS=DIR (etcd, kube-apiserver and
-# kubectl, as envtest has them) the tests with real kube-apiservers run too.
+# kubectl, as envtest has them) the tests with real kube-apiservers run too; with
+# kube-controller-manager and kube-scheduler beside them, whole control planes are real.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,6 +28,8 @@ need runc runc
 need systemd-analyze systemd
 need dpkg-deb dpkg
 need debootstrap debootstrap
+need systemd-nspawn systemd-container
+need ssh openssh-client
 need cc build-essential
 need chromium chromium
 need prometheus prometheus

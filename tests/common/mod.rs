@@ -10,6 +10,8 @@
 
 pub mod bulk;
 mod cluster;
+pub mod doubles;
+pub mod machines;
 mod net;
 mod program;
 mod site;

@@ -42,11 +42,17 @@ pub fn apiproxy(arguments: &[&str]) -> Outcome {
 /// The same for any command.
 #[track_caller]
 pub fn outcome(command: &mut Command) -> Outcome {
+    outcome_within(command, PATIENCE)
+}
+
+/// The same for one that may take so long.
+#[track_caller]
+pub fn outcome_within(command: &mut Command, patience: Duration) -> Outcome {
     let text = format!("{command:?}");
     let (mut stdout, mut stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
     command.stdout(stdout.try_clone().unwrap()).stderr(stderr.try_clone().unwrap());
     let mut child = Running(command.spawn().unwrap());
-    let status = wait_for(&format!("{text} ends"), PATIENCE, || child.0.try_wait().unwrap());
+    let status = wait_for(&format!("{text} ends"), patience, || child.0.try_wait().unwrap());
     let outcome = Outcome {
         command: text,
         code: status.code(),

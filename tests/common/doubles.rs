@@ -1,0 +1,92 @@
+//! Doubles of the programs of Kubernetes, put on machines or into folders of artifacts.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use super::copy_program;
+use super::machines::{Lab, Machine};
+
+/// The programs of static pods.
+const IMAGES: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"];
+
+/// As the packages of Kubernetes have them.
+const UNIT: &str = "[Unit]\nDescription=kubelet\nWants=network-online.target\nAfter=network-online.target\n\
+    [Service]\nExecStart=/usr/bin/kubelet\nRestart=always\nStartLimitInterval=0\nRestartSec=1\n\
+    [Install]\nWantedBy=multi-user.target\n";
+const DROP_IN: &str = r#"[Service]
+Environment="KUBELET_KUBECONFIG_ARGS=--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf"
+Environment="KUBELET_CONFIG_ARGS=--config=/var/lib/kubelet/config.yaml"
+EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
+EnvironmentFile=-/etc/default/kubelet
+ExecStart=
+ExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS
+"#;
+
+/// The program; cargo builds it beside the tests.
+fn program() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let target = own.ancestors().find(|folder| folder.ends_with("deps")).unwrap().parent().unwrap();
+    let program = target.join("examples/double");
+    assert!(program.is_file(), "there is no {}: cargo build --example double", program.display());
+    program
+}
+
+/// Makes a double that claims a version, such as `v1.34.2`; its name says which program it stands for.
+pub fn make(version: &str, path: &Path) {
+    copy_program(&program(), path);
+    let mut file = OpenOptions::new().append(true).open(path).unwrap();
+    // As tests/doubles/version.rs reads it.
+    writeln!(file, "\ndouble-of-version {version}").unwrap();
+}
+
+/// Puts kubeadm, kubelet and kubectl of a version on a machine, as packages do, and what stands for the
+/// programs of images.
+pub fn install(machine: &Machine, version: &str) {
+    install_images(machine, version);
+    for name in ["kubeadm", "kubelet"] {
+        machine.exec(&format!("cp /usr/local/lib/doubles/double /usr/bin/{name}"));
+    }
+    machine.push(&Lab::kubectl(), "/usr/bin/kubectl", 0o755);
+    machine.write("/etc/systemd/system/kubelet.service", UNIT.as_bytes(), 0o644);
+    machine.write(
+        "/etc/systemd/system/kubelet.service.d/10-kubeadm.conf",
+        DROP_IN.as_bytes(),
+        0o644,
+    );
+    machine.exec("systemctl daemon-reload; systemctl enable --quiet kubelet");
+}
+
+/// Puts on a machine what the double of kubelet runs in the place of a control plane's images: the real
+/// ones of `KUBEBUILDER_ASSETS` if all of them are there. (etcd is always real: Debian's otherwise.)
+pub fn install_images(machine: &Machine, version: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let double = folder.path().join("double");
+    make(version, &double);
+    machine.push(&double, "/usr/local/lib/doubles/double", 0o755);
+    let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
+    let is_whole = |folder: &PathBuf| IMAGES.iter().all(|name| folder.join(name).is_file());
+    let assets = assets.filter(is_whole);
+    for name in IMAGES {
+        let real = assets.as_ref().map(|folder| folder.join(name)).filter(|path| path.is_file());
+        let target = format!("/usr/local/lib/doubles/{name}");
+        match real {
+            Some(path) => machine.push(&path, &target, 0o755),
+            None if name == "etcd" => {}
+            None => drop(machine.exec(&format!("cp /usr/local/lib/doubles/double {target}"))),
+        }
+    }
+}
+
+/// Is every file there?
+pub fn has_files(machine: &Machine, files: &[&str]) -> bool {
+    files.iter().all(|file| machine.attempt(&format!("test -s '{file}'")).code == Some(0))
+}
+
+/// The doubles' program, to run on this host under a name.
+pub fn here(name: &str, version: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    make(version, &path);
+    (folder, path)
+}
