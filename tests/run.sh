@@ -34,7 +34,6 @@ need cc build-essential
 need chromium chromium
 need prometheus prometheus
 need promtool prometheus
-need ssh openssh-client
 need sshd openssh-server
 need sudo sudo
 need etcd etcd-server
