@@ -3,6 +3,8 @@
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
 
 use super::copy_program;
 use super::machines::{Lab, Machine};
@@ -23,13 +25,20 @@ ExecStart=
 ExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS
 "#;
 
-/// The program; cargo builds it beside the tests.
+/// The program. It is built here, once for each run, because `cargo test` builds an example that has
+/// tests of its own only for those.
 fn program() -> PathBuf {
-    let own = std::env::current_exe().unwrap();
-    let target = own.ancestors().find(|folder| folder.ends_with("deps")).unwrap().parent().unwrap();
-    let program = target.join("examples/double");
-    assert!(program.is_file(), "there is no {}: cargo build --example double", program.display());
-    program
+    static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let own = std::env::current_exe().unwrap();
+        let target = own.ancestors().find(|folder| folder.ends_with("deps"));
+        let target = target.unwrap().parent().unwrap();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+        cargo.args(["build", "--quiet", "--locked", "--example", "double", "--target-dir"]);
+        assert!(cargo.arg(target.parent().unwrap()).status().unwrap().success());
+        target.join("examples/double")
+    });
+    BUILT.clone()
 }
 
 /// Makes a double that claims a version, such as `v1.34.2`; its name says which program it stands for.
