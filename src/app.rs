@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::config::Config;
 use crate::control::Predecessor;
@@ -32,7 +32,7 @@ use crate::metrics::Metrics;
 use crate::model::Reader;
 use crate::proxy::{Live, WorkerHandle};
 use crate::systemd::{self, Notifier};
-use crate::{admin, discovery, health, net};
+use crate::{admin, discovery, health, net, raw};
 
 pub use build::{build, build_on};
 pub use error::StartError;
@@ -158,6 +158,9 @@ impl Bound {
             events
                 .record(Event::Started { version: env!("CARGO_PKG_VERSION").to_owned(), backends });
             notifier.ready(takes_over, "serving");
+            if let Err(error) = raw::forget_code() {
+                debug!(%error, "the code of the start stays resident");
+            }
             std::future::pending().await
         };
         let last_words = Notify::new();

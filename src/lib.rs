@@ -22,7 +22,7 @@
 //! in as arguments.
 //!
 //! Imports point down: `cli -> app -> components -> {config, model} -> leaves` ([`drain`],
-//! [`metrics`], [`net`], [`signal`], [`systemd`], [`throttle`], [`tls`], [`watch`]), with
+//! [`metrics`], [`net`], [`raw`], [`signal`], [`systemd`], [`throttle`], [`tls`], [`watch`]), with
 //! `proxy -> {balance, rebalance}` sideways. [`bootstrap`] and the command line share [`manifest`].
 //! `tests/layering.rs` holds the table and fails when it is broken.
 
@@ -46,6 +46,7 @@ pub mod metrics;
 pub mod model;
 pub mod net;
 pub mod proxy;
+pub mod raw;
 pub mod rebalance;
 pub mod signal;
 pub mod systemd;

@@ -29,7 +29,7 @@ pub const PROBE_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum TakeoverError {
     /// The socket cannot be reached, for want of permission.
-    #[error("cannot reach the running apiproxy at {}: {source}\n  run both as the same user, or this one as root", path.display())]
+    #[error("cannot reach the running apiproxy at {}: {source}\n  run both as the same user", path.display())]
     Unreachable {
         /// The socket.
         path: PathBuf,
