@@ -2,7 +2,7 @@
 //!
 //! Belongs to the control thread; the data threads know nothing of it. Whoever there changes
 //! something calls [`Events::record`]. What the data threads do by themselves (resets, moves) is found
-//! out from their counters by [`watch`].
+//! out from their counters by [`watch()`].
 
 mod episodes;
 mod event;

@@ -77,7 +77,7 @@ pub(super) fn write(file: &File, sum: &str) -> Command {
     Command::script(WRITE, [file.path.clone(), sum.to_owned(), mode, owner])
 }
 
-/// What came of [`write`].
+/// What came of [`write()`].
 pub(super) fn written(output: &Output) -> Result<(), String> {
     if output.ok() { Ok(()) } else { Err(reason(output)) }
 }
