@@ -5,6 +5,7 @@
 
 pub mod artifacts;
 pub mod engine;
+mod hex;
 pub mod kubernetes;
 pub mod needs;
 pub mod pki;

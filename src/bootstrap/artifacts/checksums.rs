@@ -1,7 +1,6 @@
 //! `SHA256SUMS`, as sha256sum(1) writes it, and the checksums of files.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -9,6 +8,7 @@ use std::path::Path;
 use ring::digest::{Context, SHA256};
 
 use super::ArtifactError;
+use crate::bootstrap::hex::hex;
 
 /// The name of the list.
 pub(super) const NAME: &str = "SHA256SUMS";
@@ -61,7 +61,7 @@ pub fn sha256_of(path: &Path) -> io::Result<String> {
     let mut buffer = vec![0; 1 << 18];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hexadecimal(context.finish().as_ref())),
+            0 => return Ok(hex(context.finish().as_ref())),
             count => context.update(&buffer[..count]),
         }
     }
@@ -69,14 +69,7 @@ pub fn sha256_of(path: &Path) -> io::Result<String> {
 
 /// The SHA-256 of bytes, as hexadecimal digits.
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    hexadecimal(ring::digest::digest(&SHA256, bytes).as_ref())
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex(ring::digest::digest(&SHA256, bytes).as_ref())
 }
 
 #[cfg(test)]

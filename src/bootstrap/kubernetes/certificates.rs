@@ -1,6 +1,8 @@
 //! What is taken from certificates: the pins of a CA, and when one ends.
 
 use ring::digest::{SHA256, digest};
+
+use crate::bootstrap::hex::hex;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
@@ -54,14 +56,6 @@ pub fn is_ending(pem: &[u8]) -> Result<bool, CertificateError> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
     Ok((end - now).saturating_mul(6) < end - begin)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ring::digest::{Context, SHA256};
 
+use crate::bootstrap::hex::hex;
+
 use super::{Command, File, Found, Output, PATIENCE};
 
 /// The slowest link and disk that a file is uploaded over, in bytes per second.
@@ -106,11 +108,6 @@ fn reason(output: &Output) -> String {
 /// How long an upload of so many bytes may take.
 pub(super) fn patience(len: u64) -> Duration {
     PATIENCE + Duration::from_secs(len / SLOWEST)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from_digit(nibble.into(), 16);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).flatten().collect()
 }
 
 /// SHA-256, in hexadecimal.

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use crate::bootstrap::engine::{Context, StepError};
+use crate::bootstrap::hex::hex;
 use crate::bootstrap::kubernetes::{Api, pins};
 use crate::bootstrap::spec::Version;
 use crate::bootstrap::steps::documents::Joining;
@@ -186,15 +187,11 @@ fn is_token(text: &str) -> bool {
 /// The system gives no random bytes.
 pub fn certificate_key() -> Result<String, StepError> {
     use ring::rand::SecureRandom as _;
-    use std::fmt::Write as _;
     let mut bytes = [0; 32];
     ring::rand::SystemRandom::new()
         .fill(&mut bytes)
         .map_err(|_| StepError::Unverified("the system gives no random bytes".to_owned()))?;
-    Ok(bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    }))
+    Ok(hex(&bytes))
 }
 
 #[cfg(test)]
