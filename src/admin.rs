@@ -3,7 +3,6 @@
 mod export;
 mod history;
 mod page;
-mod seats;
 mod status;
 
 use std::convert::Infallible;
@@ -31,8 +30,8 @@ use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::model::{InForce, Reader, SourceState};
 use crate::proxy::WorkerHandle;
+use crate::seats::{Progress, Seats};
 use crate::throttle::Throttle;
-use seats::{Progress, Seats};
 
 pub use crate::events::Severity;
 pub use history::{EventStatus, History};

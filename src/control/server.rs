@@ -3,13 +3,12 @@
 use std::io;
 use std::os::unix::net::UnixListener as StdListener;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
@@ -21,8 +20,10 @@ use crate::admin::{History, View};
 use crate::events::Rules;
 use crate::metrics::Metrics;
 use crate::model::Writer;
+use crate::seats::{Progress, Seats};
+use crate::throttle::Throttle;
 
-/// Clients heard at a time; more wait.
+/// Clients heard at a time. One that asks nothing gives way to the next.
 const MOST_CLIENTS: usize = 16;
 
 /// Clients that follow the events at a time: seats must be left for commands.
@@ -30,6 +31,9 @@ const MOST_FOLLOWERS: usize = 8;
 
 /// How long the last event, that the process ends, is waited for.
 const LAST_WORD: Duration = Duration::from_millis(100);
+
+/// A failure to accept, and a client that loses its seat, are logged at most this often.
+const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// A request is a name and some words.
 pub(super) const LONGEST_REQUEST: usize = 16 * 1024;
@@ -77,42 +81,47 @@ pub async fn serve(listener: StdListener, parts: Parts) -> io::Result<()> {
     phases.serving().await;
     let followers = Semaphore::new(MOST_FOLLOWERS);
     let shared = Rc::new(Shared { parts, handovers: UnderWay::default(), followers });
-    let seats = Arc::new(Semaphore::new(MOST_CLIENTS));
-    let mut clients = JoinSet::new();
+    let mut seats = Seats::new(MOST_CLIENTS);
+    let (mut failures, mut sheds) = (Throttle::new(WARN_EVERY), Throttle::new(WARN_EVERY));
     loop {
-        let seat = tokio::select! {
+        let has_room = seats.has_room();
+        tokio::select! {
             biased;
             () = phases.draining() => break,
-            seat = seats.clone().acquire_owned() => seat,
-        };
-        let Ok(seat) = seat else { break };
-        let stream = tokio::select! {
-            biased;
-            () = phases.draining() => break,
-            Some(_) = clients.join_next() => continue,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+            () = seats.changed() => {}
+            accepted = listener.accept(), if has_room => match accepted {
+                Ok((stream, _)) => {
+                    let shared = shared.clone();
+                    if seats.seat(|progress| attend(stream, shared, progress))
+                        && let Some(left_out) = sheds.admit()
+                    {
+                        warn!(left_out, "a client of the control socket that asked nothing has lost its seat to another one");
+                    }
+                    // A request that is here already is read before anybody else comes in.
+                    yield_now().await;
+                }
                 Err(error) => {
-                    warn!(%error, "cannot accept on the control socket");
+                    if let Some(left_out) = failures.admit() {
+                        warn!(%error, left_out, "cannot accept on the control socket");
+                    }
                     sleep(Duration::from_millis(100)).await;
-                    continue;
                 }
             },
-        };
-        let shared = shared.clone();
-        clients.spawn_local(async move {
-            let _seat = seat;
-            if let Err(error) = Client::new(stream, shared).hear().await {
-                debug!(%error, "a client of the control socket went away");
-            }
-        });
+        }
     }
     // The socket is closed when its duplicates are.
     drop(listener);
     shared.parts.sockets.clear();
     // Who waits for an answer gets it: above all, the process that has taken over.
-    let _ = timeout(PATIENCE, async { while clients.join_next().await.is_some() {} }).await;
+    let _ = timeout(PATIENCE, seats.emptied()).await;
     Ok(())
+}
+
+async fn attend(stream: UnixStream, shared: Rc<Shared>, progress: Progress) {
+    let client = Client { stream, lines: Lines::default(), shared, progress };
+    if let Err(error) = client.hear().await {
+        debug!(%error, "a client of the control socket went away");
+    }
 }
 
 /// One client.
@@ -120,19 +129,17 @@ struct Client {
     stream: UnixStream,
     lines: Lines,
     shared: Rc<Shared>,
+    progress: Progress,
 }
 
 impl Client {
-    fn new(stream: UnixStream, shared: Rc<Shared>) -> Self {
-        Self { stream, lines: Lines::default(), shared }
-    }
-
     /// Answers its requests until it goes away or stays silent.
     async fn hear(mut self) -> io::Result<()> {
         if let Err(refusal) = may_ask(&self.stream) {
             return self.answer(Answer::Refused(refusal)).await;
         }
         while let Some(line) = self.line().await? {
+            self.progress.asked();
             let answer = match Request::decode(&line) {
                 Ok(Request::Handover { generation }) => {
                     let Shared { parts, handovers, .. } = &*self.shared;
@@ -146,7 +153,9 @@ impl Client {
                     return self.answer(Answer::Refused(refusal)).await;
                 }
             };
+            self.progress.answered();
             self.answer(answer).await?;
+            self.progress.asks_again();
         }
         Ok(())
     }
