@@ -14,9 +14,9 @@ use tracing::{debug, warn};
 
 use super::handover::{UnderWay, hand_over};
 use super::line::Lines;
-use super::protocol::{Answer, Code, Refusal, Reply, Request};
+use super::protocol::{Answer, Code, HEARTBEAT, Refusal, Reply, Request};
 use super::{Sockets, commands};
-use crate::admin::{History, View};
+use crate::admin::View;
 use crate::events::Rules;
 use crate::metrics::Metrics;
 use crate::model::Writer;
@@ -160,8 +160,8 @@ impl Client {
         Ok(())
     }
 
-    /// Tells of events until the client hangs up or the drain begins. One that does not keep up loses
-    /// its seat.
+    /// Tells of events until the client hangs up or the drain begins, and now and then that there are
+    /// none. One that does not keep up loses its seat.
     async fn follow(mut self, mut after: u64) -> io::Result<()> {
         let shared = self.shared.clone();
         let Ok(_seat) = shared.followers.try_acquire() else {
@@ -173,7 +173,7 @@ impl Client {
         let mut over = false;
         loop {
             news.mark_unchanged();
-            let history = History::after(events, after);
+            let history = shared.parts.view.history(after);
             after = history.latest().unwrap_or(after);
             self.answer(Answer::Events(history)).await?;
             if over {
@@ -188,6 +188,7 @@ impl Client {
                     // What is missing then has been told to the log at least.
                     let _ = timeout(LAST_WORD, news.changed()).await;
                 }
+                () = sleep(HEARTBEAT) => {}
                 said = self.lines.next(&mut self.stream, LONGEST_REQUEST) => {
                     if said?.is_none() {
                         return Ok(());
@@ -234,7 +235,7 @@ fn may_ask(stream: &UnixStream) -> Result<(), Refusal> {
 async fn act(parts: &Parts, request: Request) -> Answer {
     match request {
         Request::Status {} => Answer::Status(Box::new(parts.view.status())),
-        Request::Events { after, .. } => Answer::Events(History::after(&parts.view.events, after)),
+        Request::Events { after, .. } => Answer::Events(parts.view.history(after)),
         Request::Drain { backend, force } => {
             let within = parts.rules.borrow().drain_timeout;
             commands::drain(&parts.writer, &parts.view.events, &backend, force, within)
