@@ -3,7 +3,6 @@
 mod export;
 mod history;
 mod page;
-mod seats;
 mod status;
 
 use std::convert::Infallible;
@@ -31,12 +30,12 @@ use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::model::{InForce, Reader, SourceState};
 use crate::proxy::WorkerHandle;
+use crate::seats::{Progress, Seats};
 use crate::throttle::Throttle;
-use seats::{Progress, Seats};
 
 pub use crate::events::Severity;
 pub use history::{EventStatus, History};
-pub use status::{BackendStatus, ConfigStatus, ReasonStatus, SourceStatus, Status};
+pub use status::{BackendStatus, ConfigStatus, Identity, ReasonStatus, SourceStatus, Status};
 
 /// Admin clients served at a time. Scrapers and people need few, and a flood of them must not eat the
 /// descriptors of the data path.
@@ -67,7 +66,7 @@ pub struct View {
     /// What has happened.
     pub events: Events,
     /// What does not change while the process runs.
-    pub identity: status::Identity,
+    pub identity: Identity,
     /// The configuration in force.
     pub in_force: watch::Receiver<InForce>,
     /// Where backends come from.
@@ -82,6 +81,11 @@ impl View {
         let (snapshot, in_force) = (self.snapshot.load(), self.in_force.borrow());
         Status::new(&self.identity, &snapshot, &in_force, sources, draining, &self.events)
     }
+
+    /// What has happened after the event with this number; 0 for all that is kept.
+    pub fn history(&self, after: u64) -> History {
+        History::after(after, &self.identity, &self.events)
+    }
 }
 
 /// What the admin endpoint shows.
@@ -94,8 +98,6 @@ pub struct Parts {
     /// The data threads.
     pub workers: Rc<Vec<WorkerHandle>>,
 }
-
-pub use status::Identity;
 
 /// Serves until the future is dropped. Runs on the control thread's local runtime.
 pub async fn serve(listener: TcpListener, parts: Parts) {
@@ -181,7 +183,7 @@ async fn answer(parts: &Parts, request: &Request<Incoming>) -> Answer {
         "/livez" => livez(parts).await,
         "/readyz" => readyz(parts),
         "/status" => status(parts),
-        "/events" => json(&History::new(&parts.view.events)),
+        "/events" => json(&parts.view.history(0)),
         "/" => page(),
         _ => text(
             StatusCode::NOT_FOUND,

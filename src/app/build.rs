@@ -71,7 +71,7 @@ pub fn build_on(config: &Config, mut given: Given) -> Result<Bound, StartError> 
         snapshot: reader.clone(),
         drain: drain.clone(),
         events: events.clone(),
-        identity: admin::Identity { started, handover_generation: given.generation },
+        identity: admin::Identity::new(started, given.generation),
         in_force: seen,
         sources: roster.states(),
     };

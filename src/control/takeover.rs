@@ -105,7 +105,8 @@ pub async fn take_over(
         let (line, sockets) = passing::receive(&stream, &mut lines, LONGEST_ANSWER).await?;
         Ok((read(&line)?, sockets))
     });
-    let asked: io::Result<_> = asked.await.unwrap_or_else(|elapsed| Err(elapsed.into()));
+    let silent = || io::Error::other(format!("it does not answer within {PATIENCE:?}"));
+    let asked: io::Result<_> = asked.await.unwrap_or_else(|_| Err(silent()));
     let (reply, sockets) = asked.map_err(TakeoverError::Foreign)?;
     let Reply { pid, program, answer, .. } = reply;
     match answer {

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use apiproxy::admin::Status;
+use apiproxy::admin::{History, Status};
 use tempfile::TempDir;
 
 use super::{command, free_port, outcome, program, send_signal, wait_for};
@@ -110,6 +110,11 @@ impl Site {
     /// The status document of whoever answers.
     pub fn status(&self) -> Status {
         serde_json::from_str(&self.get("/status").unwrap()).unwrap()
+    }
+
+    /// What has happened in the process that answers.
+    pub fn history(&self) -> History {
+        serde_json::from_str(&self.get("/events").unwrap()).unwrap()
     }
 
     /// The process that answers.
