@@ -39,9 +39,7 @@ pub(super) fn keep(
     admin: &TcpListener,
     socket: &UnixListener,
 ) -> io::Result<()> {
-    for listener in listeners {
-        sockets.add(Role::Listen, listener)?;
-    }
+    sockets.add_all(listeners)?;
     sockets.add(Role::Admin, admin)?;
     sockets.add_control(socket)
 }

@@ -14,7 +14,7 @@ use super::changes::{changes, needs_restart};
 use super::listeners::{self, Open};
 use super::source::Source;
 use crate::config::{Config, Discovery, Listen};
-use crate::control::{Role, Sockets};
+use crate::control::Sockets;
 use crate::discovery::Roster;
 use crate::events::{self, Event, Events, Reload};
 use crate::health::Method;
@@ -267,18 +267,23 @@ impl Reloader {
         let refuse = |error: String| Refusal(vec![error]);
         let bound = self.bind(&missing, &old).await.map_err(|error| refuse(error.to_string()))?;
         let (new, sockets): (Vec<_>, Vec<_>) = bound.into_iter().unzip();
+        let added: Vec<_> = new.iter().map(|open| open.address).collect();
         stay.extend(new);
         if stay.is_empty() {
             return Err(refuse("none of the addresses in `listen` can be had".to_owned()));
         }
-        for socket in &sockets {
-            let added = self.parts.sockets.add(Role::Listen, socket);
-            added.map_err(|error| refuse(format!("cannot listen: {error}")))?;
-        }
+        self.parts
+            .sockets
+            .add_all(&sockets)
+            .map_err(|error| refuse(format!("cannot listen: {error}")))?;
         // The first data thread accepts.
-        if let (Some(worker), false) = (self.parts.workers.first(), sockets.is_empty()) {
-            let opened = worker.open(sockets).await;
-            opened.map_err(|error| refuse(format!("cannot listen in a data thread: {error}")))?;
+        if let (Some(worker), false) = (self.parts.workers.first(), sockets.is_empty())
+            && let Err(error) = worker.open(sockets).await
+        {
+            for address in added {
+                self.parts.sockets.remove(address);
+            }
+            return Err(refuse(format!("cannot listen in a data thread: {error}")));
         }
         self.parts.listeners = stay;
         Ok(old.into_iter().map(|open| open.address).collect())
