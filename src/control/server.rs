@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::handover::{UnderWay, hand_over};
+use super::handover::{self, UnderWay, hand_over, may_hand_over};
 use super::line::Lines;
 use super::protocol::{Answer, Code, Refusal, Reply, Request};
 use super::{Sockets, commands};
@@ -120,11 +120,13 @@ struct Client {
     stream: UnixStream,
     lines: Lines,
     shared: Rc<Shared>,
+    /// It was refused a handover, and stands by for another moment.
+    stands_by: bool,
 }
 
 impl Client {
     fn new(stream: UnixStream, shared: Rc<Shared>) -> Self {
-        Self { stream, lines: Lines::default(), shared }
+        Self { stream, lines: Lines::default(), shared, stands_by: false }
     }
 
     /// Answers its requests until it goes away or stays silent.
@@ -136,8 +138,19 @@ impl Client {
             let answer = match Request::decode(&line) {
                 Ok(Request::Handover { generation }) => {
                     let Shared { parts, handovers, .. } = &*self.shared;
-                    let (stream, lines) = (&mut self.stream, &mut self.lines);
-                    return hand_over(parts, handovers, stream, lines, generation).await;
+                    match may_hand_over(parts, handovers, generation) {
+                        Ok(turn) => {
+                            let (stream, lines) = (&mut self.stream, &mut self.lines);
+                            return hand_over(parts, turn, stream, lines).await;
+                        }
+                        Err(refusal) => {
+                            // Who asks again has been counted.
+                            if !std::mem::replace(&mut self.stands_by, true) {
+                                handover::count(parts, "refused");
+                            }
+                            Answer::Refused(refusal)
+                        }
+                    }
                 }
                 Ok(Request::Events { after, follow: true }) => return self.follow(after).await,
                 Ok(request) => act(&self.shared.parts, request).await,
@@ -191,8 +204,18 @@ impl Client {
     }
 
     async fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut phases = self.shared.parts.view.drain.phases();
         let line = self.lines.next(&mut self.stream, LONGEST_REQUEST);
-        let line = timeout(PATIENCE, line).await?;
+        let line = tokio::select! {
+            biased;
+            // Who stands by hears at once that its turn may have come, and may wait for days.
+            () = phases.draining(), if self.stands_by => {
+                self.shared.parts.view.replaced.notify_one();
+                return Ok(None);
+            }
+            line = line => line,
+            () = sleep(PATIENCE), if !self.stands_by => return Err(io::ErrorKind::TimedOut.into()),
+        };
         if let Err(error) = &line
             && error.kind() == io::ErrorKind::InvalidData
         {
