@@ -20,7 +20,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::yield_now;
 use tokio::time::{interval, sleep, timeout};
 use tracing::{debug, warn};
@@ -71,6 +71,9 @@ pub struct View {
     pub in_force: watch::Receiver<InForce>,
     /// Where backends come from.
     pub sources: watch::Receiver<Vec<SourceState>>,
+    /// Told when the drain begins while another process stands by: that one answers at our addresses
+    /// from then on.
+    pub replaced: Rc<Notify>,
 }
 
 impl View {
@@ -112,6 +115,7 @@ pub async fn serve(listener: TcpListener, parts: Parts) {
         tokio::select! {
             // Whoever asks from now on asks the process that has taken over.
             () = phases.handed_over() => break,
+            () = parts.view.replaced.notified() => break,
             () = seats.changed() => {}
             _ = fold.tick() => parts.metrics.fold(),
             accepted = listener.accept(), if has_room => match accepted {

@@ -12,7 +12,7 @@ use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::handover::{UnderWay, hand_over};
+use super::handover::{self, UnderWay, hand_over, may_hand_over};
 use super::line::Lines;
 use super::protocol::{Answer, Code, HEARTBEAT, Refusal, Reply, Request};
 use super::{Sockets, commands};
@@ -118,7 +118,7 @@ pub async fn serve(listener: StdListener, parts: Parts) -> io::Result<()> {
 }
 
 async fn attend(stream: UnixStream, shared: Rc<Shared>, progress: Progress) {
-    let client = Client { stream, lines: Lines::default(), shared, progress };
+    let client = Client { stream, lines: Lines::default(), shared, progress, stands_by: false };
     if let Err(error) = client.hear().await {
         debug!(%error, "a client of the control socket went away");
     }
@@ -130,6 +130,8 @@ struct Client {
     lines: Lines,
     shared: Rc<Shared>,
     progress: Progress,
+    /// It was refused a handover, and stands by for another moment.
+    stands_by: bool,
 }
 
 impl Client {
@@ -142,9 +144,22 @@ impl Client {
             self.progress.asked();
             let answer = match Request::decode(&line) {
                 Ok(Request::Handover { generation }) => {
-                    let Shared { parts, handovers, .. } = &*self.shared;
-                    let (stream, lines) = (&mut self.stream, &mut self.lines);
-                    return hand_over(parts, handovers, stream, lines, generation).await;
+                    let shared = self.shared.clone();
+                    match may_hand_over(&shared.parts, &shared.handovers, generation) {
+                        Ok(turn) => {
+                            let (stream, lines) = (&mut self.stream, &mut self.lines);
+                            return hand_over(&shared.parts, turn, stream, lines).await;
+                        }
+                        Err(refusal) => {
+                            // Who asks again has been counted.
+                            if !std::mem::replace(&mut self.stands_by, true) {
+                                handover::count(&shared.parts, "refused");
+                            }
+                            // It keeps its seat: it waits for this process to end.
+                            self.answer(Answer::Refused(refusal)).await?;
+                            continue;
+                        }
+                    }
                 }
                 Ok(Request::Events { after, follow: true }) => return self.follow(after).await,
                 Ok(request) => act(&self.shared.parts, request).await,
@@ -201,8 +216,18 @@ impl Client {
     }
 
     async fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut phases = self.shared.parts.view.drain.phases();
         let line = self.lines.next(&mut self.stream, LONGEST_REQUEST);
-        let line = timeout(PATIENCE, line).await?;
+        let line = tokio::select! {
+            biased;
+            // Who stands by hears at once that its turn may have come, and may wait for days.
+            () = phases.draining(), if self.stands_by => {
+                self.shared.parts.view.replaced.notify_one();
+                return Ok(None);
+            }
+            line = line => line,
+            () = sleep(PATIENCE), if !self.stands_by => return Err(io::ErrorKind::TimedOut.into()),
+        };
         if let Err(error) = &line
             && error.kind() == io::ErrorKind::InvalidData
         {
