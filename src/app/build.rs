@@ -82,7 +82,7 @@ pub fn build_on(config: &Config, mut given: Given) -> Result<Bound, StartError> 
         writer: writer.clone(),
         roster: roster.clone(),
         places: found_at,
-        own: discovery::Own { in_force: in_force.subscribe(), admin: admin_address },
+        own: discovery::Own::new(in_force.subscribe(), admin_address),
         events: events.clone(),
     };
     discovery::recall(&discovery);
