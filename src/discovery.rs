@@ -68,7 +68,7 @@ impl Own {
     /// The servers of an answer; tells who is left out.
     fn others(&self, origin: Origin, answer: Sane) -> Vec<Server> {
         for server in answer.own {
-            self.tell(origin.as_str(), server);
+            self.tell(origin.as_str(), &server);
         }
         answer.servers
     }
@@ -83,16 +83,16 @@ impl Own {
             own.iter().any(|own| net::meets(*own, *target, net::is_of_this_host))
         };
         let (mine, others): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_own);
-        match (mine.first(), others.is_empty()) {
-            (Some(own), true) => Err(format!("it leads back to this proxy, at {own}")),
-            _ => {
-                mine.into_iter().for_each(|own| self.tell("dns", own.into()));
-                Ok(others)
-            }
+        if let (Some(own), true) = (mine.first(), others.is_empty()) {
+            return Err(format!("it leads back to this proxy, at {own}"));
         }
+        for own in mine {
+            self.tell("dns", &own.into());
+        }
+        Ok(others)
     }
 
-    fn tell(&self, source: &str, server: BackendAddress) {
+    fn tell(&self, source: &str, server: &BackendAddress) {
         if self.told.borrow_mut().insert(server.clone()) {
             warn!(source, %server, "this proxy itself listens there: the server is left out");
         }
