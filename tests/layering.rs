@@ -66,7 +66,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // It answers with the status document, and tells what it does.
     ("control", &["admin", "drain", "events", "metrics", "model", "seats", "throttle"]),
     ("balance", &["model"]),
-    ("config", &["model", "tls"]),
+    ("config", &["model", "net", "tls"]),
     ("model", &[]),
     ("drain", &[]),
     ("metrics", &[]),

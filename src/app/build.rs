@@ -87,7 +87,7 @@ pub fn build_on(prepared: Prepared, mut given: Given) -> Result<Bound, StartErro
         writer: writer.clone(),
         roster: roster.clone(),
         places: found_at,
-        own: discovery::Own { in_force: in_force.subscribe(), admin: admin_address },
+        own: discovery::Own::new(in_force.subscribe(), admin_address),
         events: events.clone(),
     };
     discovery::recall(&discovery);
