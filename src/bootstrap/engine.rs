@@ -19,7 +19,7 @@ pub use graph::{Graph, GraphError};
 pub use lock::{LOCK, Locks, Owner};
 pub use log::{Logged, RunLog};
 pub use plan::{PARALLEL, Plan, Planned, State, observe};
-pub use reach::reach;
+pub use reach::{reach, reach_host};
 pub use run::{Execution, Outcome, Summary, execute};
 pub use step::{Change, Check, Context, Disruption, Hosts, Lane, Step, StepError, StepId};
 pub use stop::{Level, Stop, Stopper};

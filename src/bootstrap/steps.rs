@@ -24,16 +24,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::engine::Step;
-use super::spec::Cluster;
 
 /// What has to be so on all hosts of a cluster, in no order: each step names what it needs.
-/// The authority of an external etcd is kept in `keys`.
-pub fn graph(cluster: &Arc<Cluster>, keys: &Arc<etcd::Keys>) -> Vec<Arc<dyn Step>> {
+/// The authority of an external etcd is kept in `keys`; its certificates are renewed as told.
+pub fn all(
+    shared: &Arc<shared::Shared>,
+    keys: &Arc<etcd::Keys>,
+    renewal: etcd::Renewal,
+) -> Vec<Arc<dyn Step>> {
     // Every host gets this very program.
-    let mut steps = hosts::steps(cluster, Path::new("/proc/self/exe"));
-    steps.extend(etcd::steps(cluster, keys, etcd::Renewal::WhenDue));
-    let shared = shared::Shared::new(cluster.clone(), Arc::new(documents::Rendered));
-    steps.extend(control_plane::steps(&shared));
-    steps.extend(workers::steps(&shared));
+    let mut steps = hosts::steps(&shared.cluster, Path::new("/proc/self/exe"));
+    steps.extend(etcd::steps(&shared.cluster, keys, renewal));
+    steps.extend(control_plane::steps(shared));
+    steps.extend(workers::steps(shared));
     steps
 }

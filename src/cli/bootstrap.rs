@@ -5,6 +5,7 @@ mod apply;
 mod artifacts;
 mod check;
 mod document;
+mod job;
 mod new;
 mod plan;
 mod progress;
