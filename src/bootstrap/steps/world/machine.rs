@@ -52,9 +52,15 @@ pub(super) fn answer(sim: &mut Sim, host: &Host, machine: &Recording, command: &
             }
             ok("")
         }
-        ["install" | "systemctl" | "find" | "systemd-tmpfiles" | "/usr/local/bin/apiproxy", ..] => {
-            ok("")
-        }
+        [
+            "true"
+            | "install"
+            | "systemctl"
+            | "find"
+            | "systemd-tmpfiles"
+            | "/usr/local/bin/apiproxy",
+            ..,
+        ] => ok(""),
         _ => fails(127, &format!("not found: {}", words.join(" "))),
     }
 }
@@ -183,6 +189,8 @@ fn register(sim: &mut Sim, host: &Host, control_plane: bool) {
         ready: true,
         address: host.address,
         labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        taints: BTreeMap::new(),
         cordoned: false,
         kubelet: VERSION.to_owned(),
         api_server: VERSION.to_owned(),
@@ -246,10 +254,14 @@ fn nodes(sim: &Sim, only: Option<&str>) -> String {
         if node.control_plane {
             labels.insert("node-role.kubernetes.io/control-plane".to_owned(), String::new());
         }
+        let taints = node.taints.iter().filter_map(|(key, value)| {
+            let (key, effect) = key.rsplit_once(':')?;
+            Some(serde_json::json!({ "key": key, "value": value, "effect": effect }))
+        });
         let ready = if node.ready { "True" } else { "Unknown" };
         serde_json::json!({
-            "metadata": { "name": name, "labels": labels },
-            "spec": { "unschedulable": node.cordoned },
+            "metadata": { "name": name, "labels": labels, "annotations": node.annotations },
+            "spec": { "unschedulable": node.cordoned, "taints": taints.collect::<Vec<_>>() },
             "status": {
                 "conditions": [{ "type": "Ready", "status": ready }],
                 "addresses": [{ "type": "InternalIP", "address": node.address }],
@@ -305,17 +317,15 @@ fn kubectl(sim: &mut Sim, words: &[&str], command: &Command) -> Output {
             "clusterName: prod\nkubernetesVersion: {}\nscheduler: {{}}\n",
             sim.configured
         )),
-        ["label", "node", name, "--overwrite", labels @ ..] => {
-            let node = sim.nodes.get_mut(*name);
-            node.map_or_else(
-                || fails(1, "NotFound"),
-                |node| {
-                    let pairs = labels.iter().filter_map(|label| label.split_once('='));
-                    node.labels
-                        .extend(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
-                    ok("")
-                },
-            )
+        [verb @ ("label" | "annotate" | "taint"), "node", name, "--overwrite", words @ ..] => {
+            let Some(node) = sim.nodes.get_mut(*name) else { return fails(1, "NotFound") };
+            let there = match *verb {
+                "label" => &mut node.labels,
+                "annotate" => &mut node.annotations,
+                _ => &mut node.taints,
+            };
+            words.iter().for_each(|word| change(there, word, *verb == "taint"));
+            ok("")
         }
         ["drain", ..] => match sim.undrainable {
             Some(complaint) => fails(1, complaint),
@@ -324,6 +334,20 @@ fn kubectl(sim: &mut Sim, words: &[&str], command: &Command) -> Output {
         ["certificate" | "delete", ..] => ok(""),
         _ => fails(1, &format!("kubectl: {}", words.join(" "))),
     }
+}
+
+/// `NAME=VALUE`, `NAME-`, and of taints `KEY=VALUE:EFFECT`, `KEY:EFFECT` and `KEY:EFFECT-`.
+fn change(there: &mut BTreeMap<String, String>, word: &str, is_taint: bool) {
+    if let Some(name) = word.strip_suffix('-') {
+        there.remove(name);
+        return;
+    }
+    let (pair, effect) = match word.rsplit_once(':') {
+        Some((pair, effect)) if is_taint => (pair, format!(":{effect}")),
+        _ => (word, String::new()),
+    };
+    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    there.insert(format!("{name}{effect}"), value.to_owned());
 }
 
 /// What `part` prints.
