@@ -279,7 +279,7 @@ fn what_breaks_the_quorum_is_refused(programs: &Programs) {
     };
     let said = refused("e1");
     assert!(said.contains("e1 must not be removed now: 1 of 2 voting members"), "{said}");
-    let step = Remove { cluster: cluster.clone(), name: "e2".to_owned() };
+    let step = Remove { cluster: cluster.clone(), name: "e2".to_owned(), first: false };
     let said = site.check(&[Arc::new(step)]).remove(0).unwrap_err().to_string();
     assert!(said.contains("e2 must not be removed now"), "{said}");
 

@@ -1,5 +1,6 @@
 //! All steps of a cluster, by what they are about.
 
+pub mod after;
 pub mod certs;
 pub mod control_plane;
 pub mod documents;
@@ -38,4 +39,15 @@ pub fn all(
     steps.extend(control_plane::steps(shared));
     steps.extend(workers::steps(shared));
     steps
+}
+
+/// The same, and what takes these out, which the file does not name.
+pub fn without(
+    shared: &Arc<shared::Shared>,
+    keys: &Arc<etcd::Keys>,
+    extras: &[remove::Extra],
+) -> Vec<Arc<dyn Step>> {
+    let mut steps = all(shared, keys, etcd::Renewal::WhenDue);
+    steps.extend(remove::steps(shared, extras));
+    remove::in_order(shared, steps)
 }

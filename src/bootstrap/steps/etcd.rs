@@ -51,6 +51,8 @@ pub const CERTIFICATES: &str = "etcd-certificates";
 pub const MEMBER: &str = "etcd-member";
 /// The step that looks at the whole cluster.
 pub const HEALTHY: &str = "etcd-healthy";
+/// The step that takes a member out that the file does not name.
+pub const REMOVED: &str = "etcd-removed";
 /// The step that places a control plane's certificate for etcd.
 pub const CLIENT: &str = "etcd-client";
 
