@@ -5,13 +5,17 @@ mod apply;
 mod artifacts;
 mod check;
 mod document;
+mod file;
 mod job;
+mod leaving;
 mod new;
 mod plan;
 mod progress;
 mod prompt;
+mod replace;
 mod report;
 mod schema;
+mod upgrade;
 
 use super::CliError;
 
@@ -24,7 +28,10 @@ Begin with an example, and put your hosts in:
 Then see whether the hosts are fit and what would be done, and do it:
   apiproxy bootstrap check --file cluster.yaml
   apiproxy bootstrap plan --file cluster.yaml
-  apiproxy bootstrap apply --file cluster.yaml")]
+  apiproxy bootstrap apply --file cluster.yaml
+And later:
+  apiproxy bootstrap replace cp2 s1 --write           # a spare takes the place of a host, dead or alive
+  apiproxy bootstrap upgrade --to v1.35.1 --write")]
 pub(super) enum Args {
     /// Print a commented cluster file to begin with.
     New(new::Args),
@@ -37,6 +44,10 @@ pub(super) enum Args {
     Plan(plan::Args),
     /// Make the hosts what the file says. Can be run again at any time.
     Apply(apply::Args),
+    /// Let a spare take the place of a host, dead or alive: a control plane, an etcd member or a worker.
+    Replace(replace::Args),
+    /// Bring the cluster to another version of Kubernetes, node by node.
+    Upgrade(upgrade::Args),
     /// Print the JSON Schema of cluster files, for editors.
     Schema,
 }
@@ -48,6 +59,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         Args::Artifacts(args) => artifacts::run(args),
         Args::Plan(args) => plan::run(args),
         Args::Apply(args) => apply::run(args),
+        Args::Replace(args) => replace::run(args),
+        Args::Upgrade(args) => upgrade::run(args),
         Args::Schema => schema::run(),
     }
 }

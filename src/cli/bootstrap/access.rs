@@ -7,9 +7,9 @@ use std::sync::Arc;
 use clap::ValueEnum;
 
 use super::prompt;
-use crate::bootstrap::engine::{Context, PARALLEL, RunLog, Step, reach};
+use crate::bootstrap::engine::{Context, PARALLEL, RunLog, Step, reach, reach_host};
 use crate::bootstrap::pki::Store;
-use crate::bootstrap::spec::{self, Cluster, Selection};
+use crate::bootstrap::spec::{self, Cluster, Host, Selection};
 use crate::bootstrap::steps;
 use crate::bootstrap::steps::documents::Rendered;
 use crate::bootstrap::steps::etcd::{KeyHome, Keys, Renewal};
@@ -54,10 +54,17 @@ pub(super) struct Reach {
 #[derive(Debug, clap::Args)]
 pub(super) struct Access {
     #[command(flatten)]
-    reach: Reach,
+    whole: Whole,
     /// Only these hosts, by name or range such as `w[1-20]`; repeat for more [default: all].
     #[arg(long = "host", value_name = "NAME")]
     hosts: Vec<String>,
+}
+
+/// The same of commands that know themselves which hosts they are about.
+#[derive(Debug, clap::Args)]
+pub(super) struct Whole {
+    #[command(flatten)]
+    reach: Reach,
     /// How many hosts are worked on at the same time.
     #[arg(long, short = 'j', value_name = "N", default_value_t = PARALLEL, value_parser = parallel)]
     parallel: usize,
@@ -87,9 +94,18 @@ pub(super) struct Site {
     pub(super) form: Form,
     pub(super) cx: Context,
     pub(super) log: Arc<RunLog>,
+    /// How hosts are reached.
+    dialer: Arc<Dialer>,
 }
 
 impl Site {
+    /// Reaches a host that the file does not name.
+    pub(super) fn reach_too(&mut self, host: &Host) {
+        let (dialer, log) = (&self.dialer, &self.log);
+        let reached = || reach_host(host, dialer, log);
+        self.cx.hosts.entry(host.name.clone()).or_insert_with(reached);
+    }
+
     /// The steps of everything that the file wishes, renewing etcd's certificates as they need it.
     pub(super) fn all_steps(&self) -> Vec<Arc<dyn Step>> {
         steps::all(&self.shared, &self.keys, Renewal::WhenDue)
@@ -114,10 +130,11 @@ impl Reach {
         })?;
         let keys = Arc::new(keys(&cluster)?);
         let log = Arc::new(self.log(command)?);
-        let cx = reach(&cluster, &Arc::new(dialer), &log);
+        let dialer = Arc::new(dialer);
+        let cx = reach(&cluster, &dialer, &log);
         let shared = Shared::new(Arc::clone(&cluster), Arc::new(Rendered));
         let (chosen, parallel, form) = (None, PARALLEL, Form::default());
-        Ok(Site { cluster, shared, keys, chosen, parallel, form, cx, log })
+        Ok(Site { cluster, shared, keys, chosen, parallel, form, cx, log, dialer })
     }
 
     fn log(&self, command: &str) -> Result<RunLog, CliError> {
@@ -132,13 +149,35 @@ impl Reach {
     }
 }
 
+impl Whole {
+    /// The cluster file.
+    pub(super) fn file(&self) -> &Path {
+        &self.reach.file
+    }
+
+    /// The form of the output.
+    pub(super) fn form(&self) -> Form {
+        self.output
+    }
+
+    /// Begins the log of a command about this cluster. No host is reached yet.
+    pub(super) fn open(&self, cluster: Arc<Cluster>, command: &str) -> Result<Site, CliError> {
+        let site = self.reach.begin(cluster, command)?;
+        Ok(Site { parallel: self.parallel, form: self.output, ..site })
+    }
+}
+
 impl Access {
     /// Reads the file and begins the log. No host is reached yet.
     pub(super) fn open(&self, command: &str) -> Result<Site, CliError> {
-        let cluster = Arc::new(load(&self.reach.file)?);
+        let cluster = Arc::new(load(self.whole.file())?);
         let chosen = self.chosen(&cluster)?;
-        let site = self.reach.begin(cluster, command)?;
-        Ok(Site { chosen, parallel: self.parallel, form: self.output, ..site })
+        Ok(Site { chosen, ..self.whole.open(cluster, command)? })
+    }
+
+    /// Did the user choose hosts?
+    pub(super) fn has_choice(&self) -> bool {
+        !self.hosts.is_empty()
     }
 
     fn chosen(&self, cluster: &Cluster) -> Result<Option<BTreeSet<String>>, CliError> {

@@ -1,12 +1,22 @@
 //! `apiproxy bootstrap apply`: makes the hosts what the file says.
 
-use super::access::Access;
-use super::job::{Consent, Job, interrupts};
+use super::access::{Access, Site};
+use super::job::{Consent, Job, interrupts, unless_ended};
+use super::leaving;
+use crate::bootstrap::steps;
 use crate::cli::{CliError, runtime};
+
+/// The command as others read it where they find a host locked.
+const COMMAND: &str = "apiproxy bootstrap apply";
 
 /// Flags of `apply`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+What the cluster has and the file has not is named below the plan, and stays. With --prune it is taken
+out when everything that the file wishes is there: each node is drained, its etcd member removed if the
+quorum allows it, the host reset, and its Node deleted; control planes one by one, workers as many at
+the same time as -j says. A host that does not answer is given up.
+
 The first Ctrl-C lets running steps end and begins no other, the second kills them; running it again
 goes on from there. Exit 0 when all is as the file says, 1 when something is not, 2 when the cluster
 file is wrong. With -o json, one event a line.")]
@@ -15,12 +25,30 @@ pub(in crate::cli) struct Args {
     access: Access,
     #[command(flatten)]
     consent: Consent,
+    /// Take out nodes and etcd members that the cluster has and the file has not.
+    #[arg(long)]
+    prune: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    let site = args.access.open("apply")?;
-    let job = Job::new(&site, "apiproxy bootstrap apply", &site.all_steps())?;
+    if args.prune && args.access.has_choice() {
+        let problem = "--prune goes by the whole file; give no --host with it";
+        return Err(CliError::Usage(problem.to_owned()));
+    }
+    let mut site = args.access.open("apply")?;
     runtime()?.block_on(async {
-        job.carry_out(&site, &args.consent, &mut interrupts()?).await.map(drop)
+        let mut interrupts = interrupts()?;
+        let job = unless_ended(&mut interrupts, job(&mut site, args.prune)).await?;
+        job.carry_out(&site, &args.consent, &mut interrupts).await.map(drop)
     })
+}
+
+async fn job(site: &mut Site, prune: bool) -> Result<Job, CliError> {
+    if !prune {
+        let notes = leaving::notes(site).await;
+        return Ok(Job { notes, ..Job::new(site, COMMAND, &site.all_steps())? });
+    }
+    let (extras, notes) = leaving::prune(site).await?;
+    let steps = steps::without(&site.shared, &site.keys, &extras);
+    Ok(Job { notes, ..Job::new(site, COMMAND, &steps)? })
 }

@@ -8,12 +8,12 @@ use serde_json::json;
 use super::access::{Form, Site};
 use super::document::{PlanDocument, SummaryDocument};
 use super::progress::Progress;
-use super::{prompt, report};
+use super::{file, prompt, report};
 use crate::bootstrap::engine::{
     Events, Execution, Graph, Locks, Owner, Plan, Prediction, Step, Stopper, Summary, execute,
     forecast, observe, vitals,
 };
-use crate::bootstrap::spec::Cluster;
+use crate::bootstrap::spec::{Cluster, Draft};
 use crate::cli::{CliError, output};
 use crate::signal::Terminations;
 
@@ -50,6 +50,8 @@ pub(super) struct Job {
     /// What the user has to know beside the plan, a line each.
     pub(super) notes: Vec<String>,
     pub(super) question: Question,
+    /// The cluster file as it has to be for this; written when the user has agreed.
+    pub(super) draft: Option<Draft>,
 }
 
 /// How a job ended that has no fault.
@@ -74,6 +76,7 @@ impl Job {
             guarded: Some(Arc::clone(&site.cluster)),
             notes: Vec::new(),
             question: Question::Yes("Apply this?"),
+            draft: None,
         })
     }
 
@@ -91,13 +94,15 @@ impl Job {
             Ok(plan)
         };
         let plan = unless_ended(interrupts, work).await?;
-        if plan.is_done() {
+        if plan.is_done() && self.draft.is_none() {
             return Ok(Ending::Nothing);
         }
-        let touched = plan.touched(&self.graph);
-        if touched.is_empty() {
+        let mut touched = plan.touched(&self.graph);
+        if touched.is_empty() && !plan.is_done() {
             return Err(CliError::Unwell);
         }
+        // Hosts that were given up are not there to be locked.
+        touched.retain(|host| site.cx.hosts.contains_key(host));
         let permission = async {
             if !consent.yes && !self.question.ask().await? {
                 return Err(CliError::Failed("nothing was changed".to_owned()));
@@ -107,6 +112,9 @@ impl Job {
             locks.map_err(|error| CliError::Failed(error.to_string()))
         };
         let locks = unless_ended(interrupts, permission).await?;
+        if let Some(draft) = &self.draft {
+            file::write(draft)?;
+        }
         let summary = self.execute(site, &plan, &locks, interrupts).await?;
         tell(site, &summary)?;
         if summary.is_done() { Ok(Ending::Applied) } else { Err(CliError::Unwell) }
@@ -198,15 +206,10 @@ pub(super) async fn unless_ended<T>(
 }
 
 /// Looks at the hosts of all steps.
-pub(super) async fn look(
-    site: &Site,
-    graph: &Graph,
-    progress: Progress,
-) -> Result<Plan, CliError> {
+pub(super) async fn look(site: &Site, graph: &Graph, progress: Progress) -> Result<Plan, CliError> {
     let (events, heard) = Events::channel();
-    let looking = async move {
-        observe(graph, &site.cx, site.chosen.as_ref(), site.parallel, &events).await
-    };
+    let looking =
+        async move { observe(graph, &site.cx, site.chosen.as_ref(), site.parallel, &events).await };
     let (plan, shown) = tokio::join!(looking, progress.show(heard));
     shown?;
     Ok(plan)

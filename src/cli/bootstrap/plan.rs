@@ -4,12 +4,14 @@ use super::access::{Access, Form};
 use super::document::PlanDocument;
 use super::job::{foretell, graph, interrupts, look, unless_ended};
 use super::progress::Progress;
-use super::report;
+use super::{leaving, report};
 use crate::cli::{CliError, output, runtime};
 
 /// Flags of `plan`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+What the cluster has and the file has not is named below the plan; `apply --prune` takes it out.
+
 Exit 0 when all hosts could be looked at, whether there is something to do or not; 1 when one could
 not; 2 when the cluster file is wrong.")]
 pub(in crate::cli) struct Args {
@@ -28,12 +30,12 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         let work = async {
             let plan = look(&site, &graph, Progress::before_document(site.form)).await?;
             let predictions = foretell(&site, Some(&site.cluster), &plan).await;
-            Ok((plan, predictions))
+            Ok((plan, predictions, leaving::notes(&site).await))
         };
-        let (plan, predictions) = unless_ended(&mut interrupts, work).await?;
+        let (plan, predictions, notes) = unless_ended(&mut interrupts, work).await?;
         match site.form {
-            Form::Json => output::emit_json(&PlanDocument::new(&plan, &predictions, &[]))?,
-            Form::Text => output::emit(&report::plan(&plan, &predictions, &[], args.diff))?,
+            Form::Json => output::emit_json(&PlanDocument::new(&plan, &predictions, &notes))?,
+            Form::Text => output::emit(&report::plan(&plan, &predictions, &notes, args.diff))?,
         }
         let blind = plan.faults().any(|(step, _)| step.chosen);
         if blind { Err(CliError::Unwell) } else { Ok(()) }
