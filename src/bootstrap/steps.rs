@@ -13,6 +13,7 @@ pub mod shared;
 #[cfg(test)]
 mod shell;
 pub mod status;
+pub mod survey;
 #[cfg(test)]
 mod tests;
 pub mod upgrade;

@@ -10,11 +10,12 @@ use super::{Extra, clean};
 use crate::bootstrap::engine::{Change, Check, Context, Disruption, Lane, Step, StepError, StepId};
 use crate::bootstrap::kubernetes::{Api, Node, removable};
 use crate::bootstrap::spec::{Role, Topology};
+use crate::bootstrap::steps::etcd::data::Data;
 use crate::bootstrap::steps::shared::Shared;
 use crate::bootstrap::steps::{control_plane, workers};
 
 /// The name of the step.
-const STEP: &str = "remove";
+pub(super) const STEP: &str = "remove";
 
 /// How long pods may take to leave.
 const DRAIN: Duration = Duration::from_mins(10);
@@ -24,12 +25,19 @@ const DRAIN: Duration = Duration::from_mins(10);
 pub struct Remove {
     shared: Arc<Shared>,
     extra: Extra,
+    data: Data,
 }
 
 impl Remove {
-    /// Takes this one out.
+    /// Takes this one out. The data of a member that was removed serve nobody: they are deleted.
     pub fn new(shared: &Arc<Shared>, extra: Extra) -> Self {
-        Self { shared: shared.clone(), extra }
+        Self { shared: shared.clone(), extra, data: Data::Deleted }
+    }
+
+    /// The same, but its data become what is wished.
+    #[must_use]
+    pub fn with_data(self, data: Data) -> Self {
+        Self { data, ..self }
     }
 
     fn is_control_plane(&self) -> bool {
@@ -85,7 +93,7 @@ impl Remove {
         }
         // A host that is gone for good has nothing to be cleaned.
         if cx.hosts.contains_key(name) {
-            clean::clean(cx, self.shared.documents.as_ref(), name).await?;
+            clean::clean(cx, self.shared.documents.as_ref(), name, self.data).await?;
         }
         Ok(())
     }
