@@ -3,15 +3,19 @@
 mod access;
 mod apply;
 mod artifacts;
+mod certs;
 mod check;
 mod document;
 mod job;
+mod kubeconfig;
 mod new;
 mod plan;
 mod progress;
 mod prompt;
 mod report;
+mod reset;
 mod schema;
+mod status;
 
 use super::CliError;
 
@@ -24,7 +28,11 @@ Begin with an example, and put your hosts in:
 Then see whether the hosts are fit and what would be done, and do it:
   apiproxy bootstrap check --file cluster.yaml
   apiproxy bootstrap plan --file cluster.yaml
-  apiproxy bootstrap apply --file cluster.yaml")]
+  apiproxy bootstrap apply --file cluster.yaml
+And from then on:
+  apiproxy bootstrap status --file cluster.yaml       # exit 1 when something is not well
+  apiproxy bootstrap kubeconfig --file cluster.yaml   # the admin's, for kubectl
+  apiproxy bootstrap certs renew --file cluster.yaml  # what ends within four months")]
 pub(super) enum Args {
     /// Print a commented cluster file to begin with.
     New(new::Args),
@@ -37,6 +45,14 @@ pub(super) enum Args {
     Plan(plan::Args),
     /// Make the hosts what the file says. Can be run again at any time.
     Apply(apply::Args),
+    /// Show the cluster as it is: nodes, etcd, proxies, versions, and what is not well.
+    Status(status::Args),
+    /// Show when certificates end; `certs renew` renews them in place.
+    Certs(certs::Args),
+    /// Fetch the admin's kubeconfig.
+    Kubeconfig(kubeconfig::Args),
+    /// Take the cluster apart, or some hosts out of it. Asks for the cluster's name.
+    Reset(reset::Args),
     /// Print the JSON Schema of cluster files, for editors.
     Schema,
 }
@@ -48,6 +64,10 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         Args::Artifacts(args) => artifacts::run(args),
         Args::Plan(args) => plan::run(args),
         Args::Apply(args) => apply::run(args),
+        Args::Status(args) => status::run(args),
+        Args::Certs(args) => certs::run(args),
+        Args::Kubeconfig(args) => kubeconfig::run(args),
+        Args::Reset(args) => reset::run(args),
         Args::Schema => schema::run(),
     }
 }

@@ -20,7 +20,6 @@ pub(in crate::cli) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let site = args.access.open("apply")?;
     let job = Job::new(&site, "apiproxy bootstrap apply", &site.all_steps())?;
-    runtime()?.block_on(async {
-        job.carry_out(&site, &args.consent, &mut interrupts()?).await.map(drop)
-    })
+    runtime()?
+        .block_on(async { job.carry_out(&site, &args.consent, &mut interrupts()?).await.map(drop) })
 }

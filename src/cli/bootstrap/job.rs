@@ -198,15 +198,10 @@ pub(super) async fn unless_ended<T>(
 }
 
 /// Looks at the hosts of all steps.
-pub(super) async fn look(
-    site: &Site,
-    graph: &Graph,
-    progress: Progress,
-) -> Result<Plan, CliError> {
+pub(super) async fn look(site: &Site, graph: &Graph, progress: Progress) -> Result<Plan, CliError> {
     let (events, heard) = Events::channel();
-    let looking = async move {
-        observe(graph, &site.cx, site.chosen.as_ref(), site.parallel, &events).await
-    };
+    let looking =
+        async move { observe(graph, &site.cx, site.chosen.as_ref(), site.parallel, &events).await };
     let (plan, shown) = tokio::join!(looking, progress.show(heard));
     shown?;
     Ok(plan)
