@@ -1,5 +1,6 @@
 //! What has to be done, in which order, and what was done: steps, their graph, the plan, the run.
 
+mod alone;
 mod event;
 #[cfg(test)]
 mod fake;
@@ -14,6 +15,7 @@ mod step;
 mod stop;
 mod vitals;
 
+pub use alone::Alone;
 pub use event::{Event, Events};
 pub use graph::{Graph, GraphError};
 pub use lock::{LOCK, Locks, Owner};

@@ -14,6 +14,7 @@ pub mod shared;
 #[cfg(test)]
 mod shell;
 pub mod status;
+pub mod survey;
 #[cfg(test)]
 mod tests;
 pub mod upgrade;

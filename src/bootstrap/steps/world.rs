@@ -66,6 +66,8 @@ pub(super) struct Sim {
     /// The add-ons are there.
     pub(super) addons: bool,
     pub(super) ca: String,
+    /// What `kubeadm certs renew` makes.
+    pub(super) renewed: String,
     pub(super) last_member: u64,
 }
 

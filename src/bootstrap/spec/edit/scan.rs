@@ -27,7 +27,7 @@ pub(super) fn scalar_end(text: &str, at: usize, flow: bool) -> usize {
                 b'\n' | b'\r' => true,
                 b'#' => place > 0 && is_blank(rest[place - 1]),
                 b',' | b']' | b'}' => flow,
-                b':' => rest.get(place + 1).is_none_or(|next| next.is_ascii_whitespace()),
+                b':' => rest.get(place + 1).is_none_or(u8::is_ascii_whitespace),
                 _ => false,
             };
             let end = (0..rest.len()).find(|place| ends(*place)).unwrap_or(rest.len());

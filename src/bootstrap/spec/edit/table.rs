@@ -78,16 +78,12 @@ impl<'a> Table<'a> {
 impl Found<'_> {
     /// Takes the host out of its row, or the row out when it stands for no other.
     pub(super) fn take_out(&self, edits: &mut Edits) -> Result<(), EditError> {
-        match (self.name.without(self.place), self.address.without(self.place)) {
-            (Some(name), Some(address)) => {
-                let new = [("name", name.to_string()), ("address", address.to_string())];
-                self.set(&new, edits)
-            }
-            _ => {
-                edits.replace(self.row.line.clone(), "");
-                Ok(())
-            }
-        }
+        let left = self.name.without(self.place).zip(self.address.without(self.place));
+        let Some((name, address)) = left else {
+            edits.replace(self.row.line.clone(), "");
+            return Ok(());
+        };
+        self.set(&[("name", name.to_string()), ("address", address.to_string())], edits)
     }
 
     /// Gives the host that comes what it comes with; one of a range gets a row of its own.

@@ -11,6 +11,7 @@ use super::{Extra, clean};
 use crate::bootstrap::engine::{Change, Check, Context, Disruption, Lane, Step, StepError, StepId};
 use crate::bootstrap::kubernetes::{Api, Member, Node, quorum, removable};
 use crate::bootstrap::spec::{Host, Role, Topology};
+use crate::bootstrap::steps::etcd::data::Data;
 use crate::bootstrap::steps::shared::Shared;
 use crate::bootstrap::steps::{control_plane, workers};
 use crate::bootstrap::transport::TransportError;
@@ -26,12 +27,19 @@ const DRAIN: Duration = Duration::from_mins(10);
 pub struct Remove {
     shared: Arc<Shared>,
     extra: Extra,
+    data: Data,
 }
 
 impl Remove {
-    /// Takes this one out.
+    /// Takes this one out. The data of a member that was removed serve nobody: they are deleted.
     pub fn new(shared: &Arc<Shared>, extra: Extra) -> Self {
-        Self { shared: shared.clone(), extra }
+        Self { shared: shared.clone(), extra, data: Data::Deleted }
+    }
+
+    /// The same, but its data become what is wished.
+    #[must_use]
+    pub fn with_data(self, data: Data) -> Self {
+        Self { data, ..self }
     }
 
     fn is_control_plane(&self) -> bool {
@@ -104,7 +112,7 @@ impl Remove {
         if !cx.hosts.contains_key(name) {
             return Ok(Check::Done);
         }
-        let found = match cx.run(name, &clean::look()).await {
+        let found = match cx.run(name, &clean::look(self.is_control_plane())).await {
             Ok(output) => output.text(),
             // A host that is gone for good has nothing to be cleaned.
             Err(StepError::Transport(
@@ -140,7 +148,7 @@ impl Remove {
         }
         // A host that is gone for good has nothing to be cleaned.
         if cx.hosts.contains_key(name) {
-            clean::clean(cx, self.shared.documents.as_ref(), name).await?;
+            clean::clean(cx, self.shared.documents.as_ref(), name, self.data).await?;
         }
         // Last: by its Node a run that goes on after this one was cut off finds it.
         if node.is_some() {

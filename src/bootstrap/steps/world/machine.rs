@@ -12,6 +12,7 @@ use crate::bootstrap::spec::{Host, Role};
 use crate::bootstrap::transport::recording::Recording;
 use crate::bootstrap::transport::{Command, File, Output};
 
+const PKI: &str = "/etc/kubernetes/pki/";
 const TOKEN: &str = "abcdef.0123456789abcdef";
 
 fn ok(text: impl Into<Vec<u8>>) -> Output {
@@ -87,6 +88,13 @@ fn kubeadm(sim: &mut Sim, host: &Host, machine: &Recording, words: &[&str]) -> O
         ["init", "phase", "upload-certs", ..] => {
             let key = document.strip_prefix(&format!("init {} ", host.name)).unwrap_or_default();
             assert_eq!(key.len(), 64, "{document}");
+            ok("")
+        }
+        ["certs", "renew", "all"] => {
+            let is_leaf = |path: &String| path.starts_with(PKI) && !path.ends_with("ca.crt");
+            for path in machine.paths().into_iter().filter(is_leaf) {
+                machine.put(File::new(path, sim.renewed.clone()));
+            }
             ok("")
         }
         ["config", "validate", "--config", "/etc/kubernetes/kubeadm.yaml"] => ok("ok"),
@@ -219,6 +227,15 @@ fn etcd(sim: &mut Sim, host: &Host, words: &[&str], command: &Command) -> Output
     let id: u64 = body["ID"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default();
     let path = words.iter().find(|word| word.starts_with("/v3/")).copied().unwrap_or_default();
     match path {
+        "/v3/maintenance/status" => {
+            let own = sim.members.iter().find(|member| member.is_of(&host.name, host.address));
+            let leader = sim.members.first().map_or(0, |first| first.id).to_string();
+            let id = own.map_or(0, |own| own.id).to_string();
+            ok(serde_json::json!({
+                "header": { "member_id": id }, "version": "3.6.5", "dbSize": "20480", "leader": leader,
+            })
+            .to_string())
+        }
         "/v3/cluster/member/list" => ok(members(sim)),
         "/v3/cluster/member/remove" => {
             sim.members.retain(|member| member.id != id);
@@ -379,6 +396,21 @@ fn shell(
         let parts = arguments.iter().map(|url| part(&format!("member {url}"), health(url)));
         return ok(parts.collect::<String>());
     }
+    if script.contains("inside()") {
+        let files = machine.paths().into_iter().filter(|path| path.starts_with(PKI));
+        return ok(files
+            .map(|path| part(&format!("pem {path}"), machine.text(&path)))
+            .collect::<String>());
+    }
+    if script.contains("settle the data of etcd") {
+        if let Some(member) = machine.text("/var/lib/etcd/member")
+            && arguments[1] == "aside"
+        {
+            machine.put(File::new("/var/lib/etcd-removed-20261201T000000Z", member));
+        }
+        machine.remove("/var/lib/etcd/member");
+        return ok("");
+    }
     if script.contains("images import") {
         return ok("");
     }
@@ -403,6 +435,22 @@ fn look_at_control_plane(sim: &Sim, host: &Host, machine: &Recording) -> String 
     report
 }
 
+/// The apiservers, as a proxy shows them.
+fn servers(sim: &Sim) -> Vec<serde_json::Value> {
+    let planes = sim.nodes.iter().filter(|(_, node)| node.control_plane);
+    let server = |(name, node): (&String, &SimNode)| {
+        let (state, message) = match sim.serving.contains(name) {
+            true => ("ready", "answers 200"),
+            false => ("dead", "no answer"),
+        };
+        let address = std::net::SocketAddr::new(node.address, 6443);
+        serde_json::json!({
+            "name": name, "address": address, "state": state, "reason": { "message": message },
+        })
+    };
+    planes.map(server).collect()
+}
+
 fn look_at_worker(sim: &mut Sim, host: &Host, machine: &Recording, files: &[String]) -> String {
     assert!(!host.roles.contains(&Role::ControlPlane));
     let prefix = "/etc/kubernetes/manifests/apiproxy-g";
@@ -416,7 +464,10 @@ fn look_at_worker(sim: &mut Sim, host: &Host, machine: &Recording, files: &[Stri
         sim.proxies.insert(host.name.clone(), newest);
     }
     let status = sim.proxies.get(&host.name).map(|generation| {
-        serde_json::json!({ "usable": !sim.serving.is_empty(), "handoverGeneration": generation }).to_string()
+        serde_json::json!({ "usable": !sim.serving.is_empty(), "handoverGeneration": generation,
+            "version": "0.1.0", "backends": servers(sim),
+        })
+        .to_string()
     });
     let mut report = part("kubelet", machine.text("/etc/kubernetes/kubelet.conf"));
     report += &part("marker", machine.text("/var/lib/apiproxy/bootstrap/worker"));
