@@ -71,7 +71,7 @@ fn done(outcome: &Outcome) -> String {
 fn changes(before: &str, after: &str) -> String {
     let diff = similar::TextDiff::from_lines(before, after);
     let lines = diff.iter_all_changes().filter(|line| line.tag() != similar::ChangeTag::Equal);
-    lines.map(|line| format!("{}{line}", line.tag())).collect()
+    lines.map(|line| format!("{}{line}", line.tag())).collect::<Vec<_>>().concat()
 }
 
 #[test]

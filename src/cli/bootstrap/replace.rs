@@ -65,19 +65,15 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     runtime()?.block_on(async {
         let mut interrupts = interrupts()?;
         let work = async {
-            let chosen = match new {
-                Some(new) => new,
-                None => choose(&site, &args.old).await?,
-            };
-            let draft = match draft {
-                Some(draft) => draft,
-                None => {
-                    let draft = self::draft(args, &before, &chosen)?;
-                    if let Some(draft) = &draft {
-                        args.file.show(site.form, draft)?;
-                    }
-                    draft
+            let (chosen, draft) = if let (Some(new), Some(draft)) = (new, draft) {
+                (new, draft)
+            } else {
+                let chosen = choose(&site, &args.old).await?;
+                let draft = self::draft(args, &before, &chosen)?;
+                if let Some(draft) = &draft {
+                    args.file.show(site.form, draft)?;
                 }
+                (chosen, draft)
             };
             let job = job(args, &mut site, &before, &chosen, draft.as_ref()).await?;
             Ok((job, draft))

@@ -39,7 +39,7 @@ fn replaced(text: &str, old: &str, new: &str) -> String {
     assert_eq!(after.hosts.len() + 1, cluster(text).hosts.len(), "{changed}");
     let diff = similar::TextDiff::from_lines(text, &changed);
     let lines = diff.iter_all_changes().filter(|change| change.tag() != similar::ChangeTag::Equal);
-    lines.map(|line| format!("{}{line}", line.tag())).collect()
+    lines.map(|line| format!("{}{line}", line.tag())).collect::<Vec<_>>().concat()
 }
 
 const FLOW: &str = "  hosts:            # ours

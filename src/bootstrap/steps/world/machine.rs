@@ -341,7 +341,9 @@ fn kubectl(sim: &mut Sim, words: &[&str], command: &Command) -> Output {
                 "annotate" => &mut node.annotations,
                 _ => &mut node.taints,
             };
-            words.iter().for_each(|word| change(there, word, *verb == "taint"));
+            for word in words {
+                change(there, word, *verb == "taint");
+            }
             ok("")
         }
         ["drain", ..] => match sim.undrainable {
