@@ -110,7 +110,7 @@ fn the_status_of_hosts_that_cannot_be_reached_says_so_of_each() {
         assert_eq!(listed.len(), hosts);
         for host in listed {
             let why = host["unreached"].as_str().unwrap();
-            assert!(why.contains("refused"), "{host}");
+            assert!(why.contains("refuses connections"), "{host}");
         }
         let faults = status["faults"].as_array().unwrap();
         let of_w2 = faults.iter().filter(|fault| fault.as_str().unwrap().starts_with("w2: "));
@@ -123,7 +123,8 @@ fn certificates_of_hosts_that_cannot_be_reached_are_not_taken_for_good_ones() {
     let site = Site::new("external");
     let text = site.run(&["certs"], &["--host", "w1", "--host", "e1"]);
     assert_eq!((text.code, text.stderr.as_str()), (Some(1), ""), "{text:?}");
-    let told: Vec<_> = text.stdout.lines().filter(|line| line.contains("refused")).collect();
+    let told: Vec<_> =
+        text.stdout.lines().filter(|line| line.contains("refuses connections")).collect();
     assert!(
         matches!(told[..], [w1, e1] if w1.starts_with("w1: ") && e1.starts_with("e1: ")),
         "{told:?}"
@@ -145,7 +146,7 @@ fn nothing_is_renewed_or_reset_on_hosts_that_cannot_be_reached() {
         let first = format!("{steps} steps on ");
         assert!(ended.stdout.starts_with(&first), "{ended:?}");
         assert!(ended.stdout.contains("nothing could be planned"), "{ended:?}");
-        assert!(ended.stdout.contains("refused"), "{ended:?}");
+        assert!(ended.stdout.contains("refuses connections"), "{ended:?}");
     }
     let ended = site.run(&["reset"], &["--host", "cp1", "--yes"]);
     ended.refused(1, "w1 and others would be left without a control plane");

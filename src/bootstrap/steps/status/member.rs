@@ -44,7 +44,7 @@ pub(super) fn stacked(
     let states: Vec<_> = states.collect();
     let leaders: BTreeSet<_> = states.iter().map(|state| state.leader).collect();
     let leader = leaders.first().filter(|id| leaders.len() == 1 && **id != 0);
-    let status = |member: &crate::bootstrap::kubernetes::Member| {
+    let row = |member: &crate::bootstrap::kubernetes::Member| {
         let state = states.iter().find(|state| state.id == member.id);
         let host = cluster.etcd_hosts().find(|host| member.is_of(&host.name, host.address));
         MemberStatus {
@@ -58,7 +58,7 @@ pub(super) fn stacked(
             db_size: state.map(|state| state.size),
         }
     };
-    let members: Vec<_> = told.members.iter().map(status).collect();
+    let members: Vec<_> = told.members.iter().map(row).collect();
     let mut faults = judge(&members);
     if !members.is_empty() && leader.is_none() {
         faults.push("etcd: its members do not agree on a leader".to_owned());

@@ -66,10 +66,8 @@ pub(super) fn of(host: &Host, seen: &Result<Seen, StepError>) -> Option<ProxySta
 
 fn read(look: &Look) -> ProxyStatus {
     let Some(proxy) = &look.status else {
-        let problem = match look.kubelet || look.begun {
-            true => "its proxy does not answer",
-            false => "not in the cluster",
-        };
+        let joined = look.kubelet || look.begun;
+        let problem = if joined { "its proxy does not answer" } else { "not in the cluster" };
         return ProxyStatus { problem: Some(problem.to_owned()), ..ProxyStatus::default() };
     };
     let static_pod =

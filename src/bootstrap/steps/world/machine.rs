@@ -441,10 +441,9 @@ fn look_at_control_plane(sim: &Sim, host: &Host, machine: &Recording) -> String 
 fn servers(sim: &Sim) -> Vec<serde_json::Value> {
     let planes = sim.nodes.iter().filter(|(_, node)| node.control_plane);
     let server = |(name, node): (&String, &SimNode)| {
-        let (state, message) = match sim.serving.contains(name) {
-            true => ("ready", "answers 200"),
-            false => ("dead", "no answer"),
-        };
+        let serves = sim.serving.contains(name);
+        let (state, message) =
+            if serves { ("ready", "answers 200") } else { ("dead", "no answer") };
         let address = std::net::SocketAddr::new(node.address, 6443);
         serde_json::json!({
             "name": name, "address": address, "state": state, "reason": { "message": message },
