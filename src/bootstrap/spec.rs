@@ -4,6 +4,8 @@ mod cidr;
 mod cluster;
 mod cron;
 mod csv;
+mod draft;
+mod edit;
 mod error;
 mod example;
 mod range;
@@ -27,6 +29,8 @@ pub use cluster::{
     Artifacts, Cluster, Cni, Endpoint, Etcd, EtcdBackup, Extension, ExtensionKind, Host,
     Monitoring, Network, Overrides, Placement, Role, Ssh, Taint, Topology,
 };
+pub use draft::{Draft, DraftError};
+pub use edit::EditError;
 pub use error::{FileFaults, SpecError};
 pub use example::example;
 pub use range::{Pattern, RangeError};
@@ -45,10 +49,15 @@ pub const KIND: &str = "Cluster";
 ///
 /// The file cannot be read or is no valid cluster: all its faults are told at once.
 pub fn load(path: &Path) -> Result<Cluster, SpecError> {
-    let text = read_text(path)?;
+    parse_file(path, &read_text(path)?, None)
+}
+
+/// Reads a cluster from the text of this file, and from that of its table of hosts in place of what the
+/// table says.
+fn parse_file(path: &Path, text: &str, table: Option<&str>) -> Result<Cluster, SpecError> {
     let base = path.parent().unwrap_or(Path::new(""));
     let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
-    parse(&path.display().to_string(), &text, base, home.as_deref())
+    parse_with(&path.display().to_string(), text, (base, home.as_deref()), table)
 }
 
 /// Reads a cluster from the text of a file called `name`. Relative paths in it start from `base`,
@@ -63,12 +72,21 @@ pub fn parse(
     base: &Path,
     home: Option<&Path>,
 ) -> Result<Cluster, SpecError> {
+    parse_with(name, text, (base, home), None)
+}
+
+fn parse_with(
+    name: &str,
+    text: &str,
+    (base, home): (&Path, Option<&Path>),
+    rows: Option<&str>,
+) -> Result<Cluster, SpecError> {
     let (document, faults) = Document::parse(name, text)?;
     let mut faults = document.expect_kind(KIND, faults)?;
     let Some(raw) = document.read::<shape::File>(&mut faults) else {
         return Err(SpecError::Faults(FileFaults(vec![faults])));
     };
-    let around = validate::Surroundings { document: &document, base, home };
+    let around = validate::Surroundings { document: &document, base, home, rows };
     let (cluster, table) = validate::cluster(raw, around, &mut faults);
     let faults: Vec<_> =
         [Some(faults), table].into_iter().flatten().filter(|faults| !faults.is_empty()).collect();

@@ -1,5 +1,6 @@
 //! All steps of a cluster, by what they are about.
 
+pub mod after;
 pub mod certs;
 pub mod control_plane;
 pub mod documents;
@@ -13,6 +14,7 @@ pub mod shared;
 #[cfg(test)]
 mod shell;
 pub mod status;
+pub mod survey;
 #[cfg(test)]
 mod tests;
 pub mod upgrade;
@@ -24,16 +26,29 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::engine::Step;
-use super::spec::Cluster;
 
 /// What has to be so on all hosts of a cluster, in no order: each step names what it needs.
-/// The authority of an external etcd is kept in `keys`.
-pub fn graph(cluster: &Arc<Cluster>, keys: &Arc<etcd::Keys>) -> Vec<Arc<dyn Step>> {
+/// The authority of an external etcd is kept in `keys`; its certificates are renewed as told.
+pub fn all(
+    shared: &Arc<shared::Shared>,
+    keys: &Arc<etcd::Keys>,
+    renewal: etcd::Renewal,
+) -> Vec<Arc<dyn Step>> {
     // Every host gets this very program.
-    let mut steps = hosts::steps(cluster, Path::new("/proc/self/exe"));
-    steps.extend(etcd::steps(cluster, keys, etcd::Renewal::WhenDue));
-    let shared = shared::Shared::new(cluster.clone(), Arc::new(documents::Rendered));
-    steps.extend(control_plane::steps(&shared));
-    steps.extend(workers::steps(&shared));
+    let mut steps = hosts::steps(&shared.cluster, Path::new("/proc/self/exe"));
+    steps.extend(etcd::steps(&shared.cluster, keys, renewal));
+    steps.extend(control_plane::steps(shared));
+    steps.extend(workers::steps(shared));
     steps
+}
+
+/// The same, and what takes these out, which the file does not name.
+pub fn without(
+    shared: &Arc<shared::Shared>,
+    keys: &Arc<etcd::Keys>,
+    extras: &[remove::Extra],
+) -> Vec<Arc<dyn Step>> {
+    let mut steps = all(shared, keys, etcd::Renewal::WhenDue);
+    steps.extend(remove::steps(shared, extras));
+    remove::in_order(shared, steps)
 }

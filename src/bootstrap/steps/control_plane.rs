@@ -16,6 +16,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
+use super::remove;
 use super::shared::Shared;
 use crate::bootstrap::engine::{Change, Check, Context, Lane, Step, StepError, StepId};
 use crate::bootstrap::spec::{Host, Role, Topology};
@@ -123,11 +124,11 @@ impl Step for ControlPlane {
             needs.extend(first.map(|host| StepId::new(&host.name, "etcd-healthy")));
             needs.push(StepId::new(&self.host.name, ETCD_CLIENT));
         }
+        if self.shared.cluster.topology == Topology::Stacked {
+            let first = self.shared.removed_first.iter();
+            needs.extend(first.map(|name| StepId::new(name, remove::STEP)));
+        }
         needs
-    }
-
-    fn follows(&self) -> Vec<StepId> {
-        self.shared.removed_first.iter().map(|name| StepId::new(name, "remove")).collect()
     }
 
     fn lane(&self) -> Lane {
