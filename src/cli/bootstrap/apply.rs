@@ -1,5 +1,7 @@
 //! `apiproxy bootstrap apply`: makes the hosts what the file says.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::json;
 
 use super::access::{Access, Form, Site};
@@ -7,7 +9,10 @@ use super::document::{PlanDocument, SummaryDocument};
 use super::plan::{foretell, interrupts, look, unless_ended};
 use super::progress::Progress;
 use super::{prompt, report};
-use crate::bootstrap::engine::{Events, Execution, Locks, Owner, Plan, Stopper, Summary, execute};
+use crate::bootstrap::engine::{
+    Events, Execution, Locks, Owner, Plan, StepError, Stopper, Summary, execute,
+};
+use crate::bootstrap::preflight;
 use crate::cli::{CliError, output, runtime};
 use crate::signal::Terminations;
 
@@ -17,6 +22,7 @@ use crate::signal::Terminations;
 The first Ctrl-C lets running steps end and begins no other, the second kills them; running it again
 goes on from there. Exit 0 when all is as the file says, 1 when something is not, 2 when the cluster
 file is wrong. With -o json, one event a line.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     access: Access,
@@ -29,6 +35,9 @@ pub(in crate::cli) struct Args {
     /// Show what will change in files.
     #[arg(long)]
     diff: bool,
+    /// Do not look first whether the hosts that are to be changed are fit, as `check` does.
+    #[arg(long)]
+    skip_preflight: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
@@ -52,7 +61,14 @@ async fn apply(args: &Args, site: &Site) -> Result<(), CliError> {
     if touched.is_empty() {
         return Err(CliError::Unwell);
     }
+    let examine = async { Ok(unfit(args, site, &plan, &touched).await) };
+    let unfit = unless_ended(&mut interrupts, examine).await?;
     let permission = async {
+        // Else the run tells of them.
+        if !args.yes && form == Form::Text {
+            let lines = unfit.values().map(|error| format!("not fit, and left alone: {error}\n"));
+            output::emit(&lines.collect::<String>())?;
+        }
         if !args.yes && !prompt::confirm("Apply this?").await? {
             return Err(CliError::Failed("nothing was changed".to_owned()));
         }
@@ -61,7 +77,7 @@ async fn apply(args: &Args, site: &Site) -> Result<(), CliError> {
         locks.map_err(|error| CliError::Failed(error.to_string()))
     };
     let locks = unless_ended(&mut interrupts, permission).await?;
-    let summary = carry_out(args, site, &plan, &locks, &mut interrupts).await?;
+    let summary = carry_out(args, site, &plan, (&unfit, &locks), &mut interrupts).await?;
     site.log.note("summary", json!({ "done": summary.is_done() }));
     match form {
         Form::Json => line(&SummaryDocument::new(&summary, site.log.path()))?,
@@ -72,6 +88,24 @@ async fn apply(args: &Args, site: &Site) -> Result<(), CliError> {
         output::complain(&format!("the log {path} is not complete: {fault}"));
     }
     if summary.is_done() { Ok(()) } else { Err(CliError::Unwell) }
+}
+
+/// The hosts that are to be changed and must not be as they are, each with what to do about it.
+async fn unfit(
+    args: &Args,
+    site: &Site,
+    plan: &Plan,
+    touched: &BTreeSet<String>,
+) -> BTreeMap<String, StepError> {
+    if args.skip_preflight {
+        return BTreeMap::new();
+    }
+    // Of the ways to a host that is gone there is nothing to say.
+    let (gone, mut cluster) = (plan.gone(), (*site.cluster).clone());
+    cluster.hosts.retain(|host| !gone.contains_key(&host.name));
+    let mut hosts = site.cx.hosts.clone();
+    hosts.retain(|host, _| touched.contains(host));
+    preflight::examine(&cluster, &hosts, args.access.parallel).await.unfit()
 }
 
 /// The plan before it is carried out.
@@ -90,13 +124,14 @@ async fn carry_out(
     args: &Args,
     site: &Site,
     plan: &Plan,
-    locks: &Locks,
+    (unfit, locks): (&BTreeMap<String, StepError>, &Locks),
     interrupts: &mut Terminations,
 ) -> Result<Summary, CliError> {
     let (events, heard) = Events::channel();
     let (stopper, stop) = Stopper::new();
-    let gone = plan.gone();
-    let barred = |host: &str| gone.get(host).cloned().or_else(|| locks.lost(host));
+    let mut left_alone = plan.gone();
+    left_alone.extend(unfit.clone());
+    let barred = |host: &str| left_alone.get(host).cloned().or_else(|| locks.lost(host));
     let execution = Execution {
         parallel: args.access.parallel,
         cluster: Some(&site.cluster),
