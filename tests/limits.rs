@@ -106,7 +106,9 @@ fn wait_shortage(proxy: &Proxy, room: usize, crowd: &[TcpStream]) {
         }
         // Who is let in takes the last one, and none is left to connect to a backend.
         1 => {
-            crowd.iter().for_each(|stream| stream.set_nonblocking(true).unwrap());
+            for stream in crowd {
+                stream.set_nonblocking(true).unwrap();
+            }
             wait_for("a client is reset for want of files", Duration::from_secs(10), || {
                 crowd.iter().any(|stream| is_reset(&stream.peek(&mut [0]))).then_some(())
             });

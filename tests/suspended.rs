@@ -46,7 +46,7 @@ impl Watcher {
     }
 
     fn wait_err(&self, text: &str) {
-        wait_for(&format!("`{text}` in {:?}", self.err), LONG, || {
+        wait_for(&format!("`{text}` in {}", self.err.display()), LONG, || {
             self.err().contains(text).then_some(())
         });
     }

@@ -102,6 +102,7 @@ impl ControlPlane {
             Way::Join { via, clean: true } => {
                 format!("`kubeadm join` was stopped half way: reset, and joined anew through {via}")
             }
+            Way::After(other) => return Ok(Check::After(StepId::new(other, STEP))),
             Way::Refuse { reason, remedy } => return Err(StepError::Refused { reason, remedy }),
         };
         Ok(Check::Needed(Change::new(why)))

@@ -28,6 +28,9 @@ pub(in crate::cli) struct Args {
     /// Take out nodes and etcd members that the cluster has and the file has not.
     #[arg(long)]
     prune: bool,
+    /// Do not look first whether the hosts that are to be changed are fit, as `check` does.
+    #[arg(long)]
+    skip_preflight: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
@@ -39,6 +42,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     runtime()?.block_on(async {
         let mut interrupts = interrupts()?;
         let job = unless_ended(&mut interrupts, job(&mut site, args.prune)).await?;
+        let job = Job { fit_only: !args.skip_preflight, ..job };
         job.carry_out(&site, &args.consent, &mut interrupts).await.map(drop)
     })
 }

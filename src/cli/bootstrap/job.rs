@@ -1,6 +1,6 @@
 //! Steps as a command carries them out: looked at, shown, agreed to, locked, applied and told of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::json;
@@ -10,9 +10,10 @@ use super::document::{PlanDocument, SummaryDocument};
 use super::progress::Progress;
 use super::{file, prompt, report};
 use crate::bootstrap::engine::{
-    Events, Execution, Graph, Locks, Owner, Plan, Prediction, Step, Stopper, Summary, execute,
-    forecast, observe, vitals,
+    Events, Execution, Graph, Locks, Owner, Plan, Prediction, Step, StepError, Stopper, Summary,
+    execute, forecast, observe, vitals,
 };
+use crate::bootstrap::preflight;
 use crate::bootstrap::spec::{Cluster, Draft};
 use crate::cli::{CliError, output};
 use crate::signal::Terminations;
@@ -49,6 +50,8 @@ pub(super) struct Job {
     pub(super) guarded: Option<Arc<Cluster>>,
     /// What the user has to know beside the plan, a line each.
     pub(super) notes: Vec<String>,
+    /// Are hosts left alone that are not fit, as `check` says?
+    pub(super) fit_only: bool,
     pub(super) question: Question,
     /// The cluster file as it has to be for this; written when the user has agreed.
     pub(super) draft: Option<Draft>,
@@ -75,6 +78,7 @@ impl Job {
             graph: graph(site, steps)?,
             guarded: Some(Arc::clone(&site.cluster)),
             notes: Vec::new(),
+            fit_only: false,
             question: Question::Yes("Apply this?"),
             draft: None,
         })
@@ -103,7 +107,15 @@ impl Job {
         }
         // Hosts that were given up are not there to be locked.
         touched.retain(|host| site.cx.hosts.contains_key(host));
+        let examine = async { Ok(self.unfit(site, &plan, &touched).await) };
+        let unfit = unless_ended(interrupts, examine).await?;
         let permission = async {
+            // Else the run tells of them.
+            if !consent.yes && site.form == Form::Text {
+                let lines =
+                    unfit.values().map(|error| format!("not fit, and left alone: {error}\n"));
+                output::emit(&lines.collect::<String>())?;
+            }
             if !consent.yes && !self.question.ask().await? {
                 return Err(CliError::Failed("nothing was changed".to_owned()));
             }
@@ -115,9 +127,27 @@ impl Job {
         if let Some(draft) = &self.draft {
             file::write(draft)?;
         }
-        let summary = self.execute(site, &plan, &locks, interrupts).await?;
+        let summary = self.execute(site, &plan, (unfit, &locks), interrupts).await?;
         tell(site, &summary)?;
         if summary.is_done() { Ok(Ending::Applied) } else { Err(CliError::Unwell) }
+    }
+
+    /// The hosts that are to be changed and must not be as they are, each with what to do about it.
+    async fn unfit(
+        &self,
+        site: &Site,
+        plan: &Plan,
+        touched: &BTreeSet<String>,
+    ) -> BTreeMap<String, StepError> {
+        if !self.fit_only {
+            return BTreeMap::new();
+        }
+        // Of the ways to a host that is gone there is nothing to say.
+        let (gone, mut cluster) = (plan.gone(), (*site.cluster).clone());
+        cluster.hosts.retain(|host| !gone.contains_key(&host.name));
+        let mut hosts = site.cx.hosts.clone();
+        hosts.retain(|host, _| touched.contains(host));
+        preflight::examine(&cluster, &hosts, site.parallel).await.unfit()
     }
 
     /// The plan before it is carried out.
@@ -136,13 +166,14 @@ impl Job {
         &self,
         site: &Site,
         plan: &Plan,
-        locks: &Locks,
+        (unfit, locks): (BTreeMap<String, StepError>, &Locks),
         interrupts: &mut Terminations,
     ) -> Result<Summary, CliError> {
         let (events, heard) = Events::channel();
         let (stopper, stop) = Stopper::new();
-        let gone = plan.gone();
-        let barred = |host: &str| gone.get(host).cloned().or_else(|| locks.lost(host));
+        let mut left_alone = plan.gone();
+        left_alone.extend(unfit);
+        let barred = |host: &str| left_alone.get(host).cloned().or_else(|| locks.lost(host));
         let execution = Execution {
             parallel: site.parallel,
             cluster: self.guarded.as_deref(),

@@ -64,8 +64,8 @@ async fn a_torn_cluster_tells_all_its_faults() {
     assert_eq!(
         status.faults,
         [
-            "cp3: the connection was lost: no power",
-            "w2: the connection was lost: no power",
+            "cp3: the connection was lost: no power; is it up?",
+            "w2: the connection was lost: no power; is it up?",
             "the etcd member cp3 is not healthy",
             "etcd: 2 of 3 members are healthy; 0 more may fail",
             "w2: its Node is not ready",
