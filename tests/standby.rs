@@ -219,3 +219,41 @@ fn another_control_socket_that_the_file_names_by_then_is_its_own() {
     let outcome = common::outcome(common::command(&["reload", "--control-socket"]).arg(&other));
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
 }
+
+/// Regression: the one that came second served with the configuration of before, at the old address.
+#[test]
+fn of_two_that_stand_by_the_newest_serves_in_the_end_and_only_at_the_new_address() {
+    let backend = Echo::start(b'1');
+    let site = Site::new(&lines(backend.address));
+    let first = site.start(&["--take-over", "--generation", "3"]);
+    let stand_by = |generation| {
+        let node = site.start_not_serving(&["--take-over", "--generation", generation]);
+        node.wait_log("generation 3 serves already", LONG);
+        node
+    };
+    let (_old, new) = (stand_by("1"), stand_by("2"));
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let moved = free.local_addr().unwrap();
+    drop(free);
+    let text = site.text(&lines(backend.address));
+    site.replace_config(&text.replace(&site.listen.to_string(), &moved.to_string()));
+    first.signal(SIGKILL);
+    wait_for("the newest serves", LONG, || site.is_served_by(&new).then_some(()));
+    TcpStream::connect(moved).unwrap();
+    let old = TcpStream::connect(site.listen);
+    assert!(old.is_err(), "somebody serves at the old address");
+}
+
+/// Regression: it waited for ever.
+#[test]
+fn it_serves_without_a_control_socket_where_there_can_be_none() {
+    let backend = Echo::start(b'1');
+    let site = Site::new(&lines(backend.address));
+    let (newer, older) = pair(&site);
+    let file = site.control.with_file_name("file");
+    std::fs::write(&file, "").unwrap();
+    let text = site.text(&lines(backend.address));
+    site.replace_config(&text.replace("control.sock", "file/control.sock"));
+    newer.signal(SIGKILL);
+    wait_served(&site, &older);
+}

@@ -128,6 +128,11 @@ impl Given {
         bound.map_err(|source| StartError::Listen { address, source, attempt })
     }
 
+    /// Was this process given the control socket that it asks at?
+    pub(super) fn holds_control(&self) -> bool {
+        self.control.is_some()
+    }
+
     /// The control socket, if it is the one that is wanted.
     pub(super) fn control(&mut self, wanted: Option<&Path>) -> Option<UnixListener> {
         let is_it = self.control_path.as_deref().is_none_or(|path| Some(path) == wanted);

@@ -3,10 +3,10 @@
 
 use std::fmt::Display;
 use std::future::pending;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::prepare::{Loaded, Prepared};
@@ -23,6 +23,19 @@ const LAST_STEPS: Duration = Duration::from_millis(50);
 
 /// How long the running process may take to answer before this one says that it stands by.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// One that hangs up sooner than this after it has refused may be of a version that always does, and is
+/// not asked again at once.
+const AT_ONCE: Duration = Duration::from_millis(20);
+const A_WHILE: Duration = Duration::from_millis(250);
+
+/// How long an address may be taken, by a process that ends or by another one whose turn it was, before
+/// an older configuration is what this process starts with.
+const TAKEN_FOR: Duration = Duration::from_secs(5);
+
+/// The control socket was given to this process, and no other one answers there.
+const NOBODY_ELSE: &str = "nobody answers at the control socket that systemd has given to this one; \
+    if no other one runs, start it without --take-over";
 
 /// Good configurations that are kept: the newest ones.
 const MOST_KEPT: usize = 8;
@@ -65,7 +78,7 @@ impl Candidate {
     /// # Errors
     /// See [`StartError`].
     pub fn start(self, given: Given) -> Result<Turn, StartError> {
-        let (prepared, refusal) = self.prepare(&given)?;
+        let (prepared, refusal) = self.prepare(&given, false)?;
         Ok(Turn { prepared, given, refusal, source: self.source })
     }
 
@@ -80,14 +93,27 @@ impl Candidate {
         given: Given,
     ) -> Result<Turn, StartError> {
         let mut given = given.asked();
+        let (mut has_moved, mut taken_since) = (false, None);
         loop {
-            let takeover = match self.answer(incumbent.ask()).await {
+            let asked = if given.holds_control() {
+                // Who asks may be waiting for itself.
+                let nobody = || TakeoverError::Foreign(io::Error::other(NOBODY_ELSE));
+                timeout(PATIENCE, incumbent.ask()).await.unwrap_or_else(|_| Err(nobody()))
+            } else {
+                self.answer(incumbent.ask()).await
+            };
+            let takeover = match asked {
                 Ok(takeover) => takeover,
+                // Nobody can be asked where the configuration points to by now, and who serves there
+                // has the addresses.
+                Err(TakeoverError::Unreachable { .. }) if has_moved => None,
                 Err(error) if error.passes() || self.stand_by.is_told() => {
                     let is_usual = matches!(error, TakeoverError::Refused(_));
                     let gone = async {
+                        let refused = Instant::now();
                         incumbent.hung_up().await;
-                        sleep(LAST_STEPS).await;
+                        let is_usual = refused.elapsed() < AT_ONCE;
+                        sleep(if is_usual { A_WHILE } else { LAST_STEPS }).await;
                     };
                     self.wait(&error, is_usual, gone).await;
                     continue;
@@ -99,21 +125,23 @@ impl Candidate {
                 if let (None, Some(socket)) = (&takeover, self.other_socket(&incumbent)) {
                     // Somebody may serve there.
                     info!(socket = %socket.path().display(), "admin.controlSocket has changed");
-                    incumbent = socket;
+                    (incumbent, has_moved) = (socket, true);
                     continue;
                 }
             }
-            let is_alone = takeover.is_none();
+            let waits = takeover.is_none() && self.stand_by.is_told();
+            let is_new = taken_since.is_none_or(|since: Instant| since.elapsed() < TAKEN_FOR);
             if let Some(takeover) = takeover {
                 given = given.taken_over(takeover, incumbent.path());
             }
-            match self.prepare(&given) {
+            match self.prepare(&given, waits && is_new) {
                 Ok((prepared, refusal)) => {
                     let given = given.stood_by(self.stand_by.is_told());
                     return Ok(Turn { prepared, given, refusal, source: self.source });
                 }
                 // Who has the address may be ending, or will end.
-                Err(error) if is_alone && self.stand_by.is_told() && is_taken(&error) => {
+                Err(error) if waits && is_taken(&error) => {
+                    taken_since.get_or_insert_with(Instant::now);
                     self.wait(&error, false, pending()).await;
                 }
                 Err(error) => return Err(error),
@@ -122,13 +150,19 @@ impl Candidate {
     }
 
     /// With the newest good configuration that the process can start with, and why that is not what
-    /// the file says, if it is not.
-    fn prepare(&self, given: &Given) -> Result<(Prepared, Option<Refusal>), StartError> {
+    /// the file says, if it is not. One that is `patient` takes no older configuration because an
+    /// address is taken.
+    fn prepare(
+        &self,
+        given: &Given,
+        patient: bool,
+    ) -> Result<(Prepared, Option<Refusal>), StartError> {
         let mut refusal = self.refusal.clone();
         let mut first = None;
         for loaded in self.good.iter().rev() {
             match Prepared::new(loaded.clone(), given) {
                 Ok(prepared) => return Ok((prepared, refusal)),
+                Err(error) if patient && is_taken(&error) => return Err(error),
                 Err(error) => {
                     let lines = error.to_string().lines().map(str::to_owned).collect();
                     refusal.get_or_insert(Refusal(lines));
