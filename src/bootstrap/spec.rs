@@ -27,6 +27,7 @@ pub use cluster::{
     Artifacts, Cluster, Cni, Endpoint, Etcd, EtcdBackup, Extension, ExtensionKind, Host,
     Monitoring, Network, Overrides, Placement, Role, Ssh, Taint, Topology,
 };
+pub use cron::{CronFields, cron_fields};
 pub use error::{FileFaults, SpecError};
 pub use example::example;
 pub use range::{Pattern, RangeError};
@@ -76,4 +77,30 @@ pub fn parse(
         Some(cluster) if faults.is_empty() => Ok(cluster),
         _ => Err(SpecError::Faults(FileFaults(faults))),
     }
+}
+
+/// A text that a cluster was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceFile {
+    /// Its name, without folders.
+    pub name: String,
+    /// What is in it.
+    pub content: String,
+}
+
+/// The texts that a cluster is read from: the file, then the table of hosts that it names.
+///
+/// # Errors
+/// As [`load`], but only as far as they cannot be read.
+pub fn sources(path: &Path) -> Result<Vec<SourceFile>, SpecError> {
+    let read = |path: &Path| -> Result<SourceFile, SpecError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(SourceFile { name, content: read_text(path)? })
+    };
+    let file = read(path)?;
+    let (document, mut faults) = Document::parse(&path.display().to_string(), &file.content)?;
+    let table = document.read::<shape::File>(&mut faults).and_then(|file| file.spec?.hosts_from);
+    let base = path.parent().unwrap_or(Path::new(""));
+    let table = table.map(|table| read(&base.join(table))).transpose()?;
+    Ok([file].into_iter().chain(table).collect())
 }
