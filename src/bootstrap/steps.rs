@@ -1,5 +1,6 @@
 //! All steps of a cluster, by what they are about.
 
+pub mod backup;
 pub mod certs;
 pub mod control_plane;
 pub mod documents;
@@ -24,16 +25,22 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::engine::Step;
-use super::spec::Cluster;
+use super::spec::{Cluster, SourceFile};
 
 /// What has to be so on all hosts of a cluster, in no order: each step names what it needs.
-/// The authority of an external etcd is kept in `keys`.
-pub fn graph(cluster: &Arc<Cluster>, keys: &Arc<etcd::Keys>) -> Vec<Arc<dyn Step>> {
+/// The authority of an external etcd is kept in `keys`; `sources` are the texts that the cluster was read
+/// from, which go into its backups.
+pub fn graph(
+    cluster: &Arc<Cluster>,
+    keys: &Arc<etcd::Keys>,
+    sources: &[SourceFile],
+) -> Vec<Arc<dyn Step>> {
     // Every host gets this very program.
     let mut steps = hosts::steps(cluster, Path::new("/proc/self/exe"));
     steps.extend(etcd::steps(cluster, keys, etcd::Renewal::WhenDue));
     let shared = shared::Shared::new(cluster.clone(), Arc::new(documents::Rendered));
     steps.extend(control_plane::steps(&shared));
     steps.extend(workers::steps(&shared));
+    steps.extend(backup::steps(cluster, sources));
     steps
 }

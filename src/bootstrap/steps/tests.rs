@@ -174,7 +174,7 @@ fn a_control_plane_waits_for_an_external_etcd() {
 fn the_steps_of_all_parts_make_a_graph() {
     let cluster = Arc::new(wide(3));
     let keys = Arc::new(super::etcd::Keys::new(super::etcd::KeyHome::Host("cp1".to_owned())));
-    let all = Graph::new(&super::graph(&cluster, &keys)).unwrap();
+    let all = Graph::new(&super::graph(&cluster, &keys, &[])).unwrap();
     let place = |host: &str, step: &str| all.find(&StepId::new(host, step)).unwrap();
     assert!(place("cp1", "prepared") < place("cp1", "control-plane"));
     assert!(place("cp3", "control-plane") < place("w1", "proxy-config"));

@@ -79,7 +79,9 @@ impl Access {
     pub(super) fn open(&self, command: &str) -> Result<Site, CliError> {
         let cluster = Arc::new(load(&self.file)?);
         let chosen = self.chosen(&cluster)?;
-        let graph = Graph::new(&steps::graph(&cluster, &Arc::new(keys(&cluster)?)))
+        let sources =
+            spec::sources(&self.file).map_err(|error| CliError::Usage(error.to_string()))?;
+        let graph = Graph::new(&steps::graph(&cluster, &Arc::new(keys(&cluster)?), &sources))
             .map_err(|error| CliError::Failed(format!("a fault of apiproxy itself: {error}")))?;
         let graph = match &chosen {
             Some(hosts) => graph.of_hosts(hosts),
