@@ -5,6 +5,7 @@ mod apply;
 mod artifacts;
 mod check;
 mod document;
+mod etcd;
 mod new;
 mod plan;
 mod progress;
@@ -36,6 +37,9 @@ pub(super) enum Args {
     Plan(plan::Args),
     /// Make the hosts what the file says. Can be run again at any time.
     Apply(apply::Args),
+    /// Back up the cluster, and prove the backups.
+    #[command(subcommand)]
+    Etcd(etcd::Args),
     /// Print the JSON Schema of cluster files, for editors.
     Schema,
 }
@@ -47,6 +51,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         Args::Artifacts(args) => artifacts::run(args),
         Args::Plan(args) => plan::run(args),
         Args::Apply(args) => apply::run(args),
+        Args::Etcd(args) => etcd::run(args),
         Args::Schema => schema::run(),
     }
 }
