@@ -5,6 +5,7 @@ mod drill;
 mod list;
 mod local;
 
+use crate::bootstrap::transport::Output;
 use crate::cli::CliError;
 
 /// The commands of `bootstrap etcd`.
@@ -35,4 +36,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         Args::Receive(args) => local::receive(args),
         Args::Inventory(args) => local::inventory(args),
     }
+}
+
+/// Why the program of a host failed, as it told itself.
+fn told(output: &Output) -> String {
+    output.complaint().trim_start_matches("apiproxy: ").to_owned()
 }

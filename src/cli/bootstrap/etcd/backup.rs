@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::list::places;
+use super::told;
 use crate::bootstrap::backup::{Asked, Label, Outcome, SETTINGS, Settings, Taken, election, take};
 use crate::bootstrap::render::paths::PROXY_PROGRAM;
 use crate::bootstrap::transport::Command;
@@ -134,7 +135,7 @@ async fn on_some_member(site: &Site) -> Result<Document, CliError> {
             // What was taken is told on standard output, whether all went well or not.
             Ok(output) => match serde_json::from_slice(&output.stdout) {
                 Ok(document) => return Ok(document),
-                Err(_) => faults.push(format!("{name}: {}", output.complaint())),
+                Err(_) => faults.push(format!("{name}: {}", told(&output))),
             },
             Err(error) => faults.push(error.to_string()),
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::list::places;
+use super::told;
 use crate::bootstrap::backup::fleet::{self, Copy, Fleet};
 use crate::bootstrap::backup::{
     BackupName, Depot, Identities, Journal, Label, Report, SETTINGS, Settings, Stored, TEXTFILE,
@@ -179,7 +180,7 @@ async fn on(args: &Args, host: &str) -> Result<Report, CliError> {
     let reached = site.cx.host(host).map_err(|error| failed(&error))?;
     let output = reached.run(&command).await.map_err(|error| failed(&error))?;
     serde_json::from_slice(&output.stdout)
-        .map_err(|_| CliError::Failed(format!("{host}: {}", output.complaint())))
+        .map_err(|_| CliError::Failed(format!("{host}: {}", told(&output))))
 }
 
 /// Here, with a copy that is fetched.
