@@ -1,3 +1,5 @@
+//! A folder of backups: what comes into it, what is told of it, what goes.
+
 use std::time::Duration;
 
 use tempfile::TempDir;

@@ -1,3 +1,5 @@
+//! The steps of backups against hosts that are played.
+
 use std::path::Path;
 
 use super::*;
