@@ -3,7 +3,6 @@
 mod export;
 mod history;
 mod page;
-mod seats;
 mod status;
 
 use std::convert::Infallible;
@@ -21,7 +20,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::yield_now;
 use tokio::time::{interval, sleep, timeout};
 use tracing::{debug, warn};
@@ -31,12 +30,12 @@ use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::model::{InForce, Reader, SourceState};
 use crate::proxy::WorkerHandle;
+use crate::seats::{Progress, Seats};
 use crate::throttle::Throttle;
-use seats::{Progress, Seats};
 
 pub use crate::events::Severity;
 pub use history::{EventStatus, History};
-pub use status::{BackendStatus, ConfigStatus, ReasonStatus, SourceStatus, Status};
+pub use status::{BackendStatus, ConfigStatus, Identity, ReasonStatus, SourceStatus, Status};
 
 /// Admin clients served at a time. Scrapers and people need few, and a flood of them must not eat the
 /// descriptors of the data path.
@@ -67,11 +66,14 @@ pub struct View {
     /// What has happened.
     pub events: Events,
     /// What does not change while the process runs.
-    pub identity: status::Identity,
+    pub identity: Identity,
     /// The configuration in force.
     pub in_force: watch::Receiver<InForce>,
     /// Where backends come from.
     pub sources: watch::Receiver<Vec<SourceState>>,
+    /// Told when the drain begins while another process stands by: that one answers at our addresses
+    /// from then on.
+    pub replaced: Rc<Notify>,
 }
 
 impl View {
@@ -81,6 +83,11 @@ impl View {
         let sources = self.sources.borrow().iter().map(SourceStatus::new).collect();
         let (snapshot, in_force) = (self.snapshot.load(), self.in_force.borrow());
         Status::new(&self.identity, &snapshot, &in_force, sources, draining, &self.events)
+    }
+
+    /// What has happened after the event with this number; 0 for all that is kept.
+    pub fn history(&self, after: u64) -> History {
+        History::after(after, &self.identity, &self.events)
     }
 }
 
@@ -95,8 +102,6 @@ pub struct Parts {
     pub workers: Rc<Vec<WorkerHandle>>,
 }
 
-pub use status::Identity;
-
 /// Serves until the future is dropped. Runs on the control thread's local runtime.
 pub async fn serve(listener: TcpListener, parts: Parts) {
     let parts = Rc::new(parts);
@@ -110,6 +115,7 @@ pub async fn serve(listener: TcpListener, parts: Parts) {
         tokio::select! {
             // Whoever asks from now on asks the process that has taken over.
             () = phases.handed_over() => break,
+            () = parts.view.replaced.notified() => break,
             () = seats.changed() => {}
             _ = fold.tick() => parts.metrics.fold(),
             accepted = listener.accept(), if has_room => match accepted {
@@ -181,7 +187,7 @@ async fn answer(parts: &Parts, request: &Request<Incoming>) -> Answer {
         "/livez" => livez(parts).await,
         "/readyz" => readyz(parts),
         "/status" => status(parts),
-        "/events" => json(&History::new(&parts.view.events)),
+        "/events" => json(&parts.view.history(0)),
         "/" => page(),
         _ => text(
             StatusCode::NOT_FOUND,

@@ -6,10 +6,12 @@ mod control;
 mod error;
 mod given;
 mod listeners;
+mod prepare;
 mod reload;
 mod service;
 mod source;
 mod standby;
+mod turn;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,11 +23,11 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::config::Config;
-use crate::control::Predecessor;
+use crate::control::{Predecessor, Taken};
 use crate::drain::{Drain, Phase};
 use crate::events::{self, Event, Events, Handover};
 use crate::metrics::Metrics;
@@ -35,11 +37,12 @@ use crate::systemd::{self, Notifier};
 use crate::{admin, discovery, health, net, raw};
 
 pub use build::{build, build_on};
-pub use error::StartError;
+pub use error::{Attempt, StartError};
 pub use given::Given;
+pub use prepare::{Loaded, Prepared};
 pub use reload::{Command, Commands, Outcome, Refusal};
 pub use source::Source;
-pub use standby::StandBy;
+pub use turn::{Candidate, Turn};
 
 use reload::Reloader;
 
@@ -52,6 +55,8 @@ pub struct Bound {
     live: Live,
     commands: Commands,
     predecessor: Option<Predecessor>,
+    /// Listeners of the predecessor that are served until it has stopped accepting.
+    outgoing: Vec<SocketAddr>,
     /// systemd has been told that this process has started.
     stood_by: bool,
     control: Control,
@@ -59,6 +64,10 @@ pub struct Bound {
 
 /// How long clients of the control socket may take at the end to hear what is said to them.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How long a process that has released its listeners may take to close them. Closed before, here,
+/// they would take with them who connects meanwhile.
+const RELEASED_WITHIN: Duration = Duration::from_secs(1);
 
 /// What the control thread runs.
 struct Control {
@@ -120,6 +129,11 @@ impl Bound {
         self.control.reloader.follow(source);
     }
 
+    /// The process starts with the last good configuration, because there is a newer one that is wrong.
+    pub fn refused(&self, refusal: &Refusal) {
+        self.control.reloader.refuse(refusal);
+    }
+
     /// Serves until the drain is over and every data thread has ended. To be run on a local runtime:
     /// the calling thread becomes the control thread.
     ///
@@ -140,19 +154,24 @@ impl Bound {
             socket,
             reloads,
         } = self.control;
-        let admin_listener = net::into_async(admin_listener)
-            .map_err(|source| StartError::Listen { address: self.admin, source })?;
+        let admin_listener = net::into_async(admin_listener).map_err(|source| {
+            StartError::Listen { address: self.admin, source, attempt: Attempt::Start }
+        })?;
         let notifier = Notifier::from_env();
         let takes_over = self.predecessor.is_some();
+        let sockets = reloader.sockets();
         let takeover = async {
-            if let Some(predecessor) = self.predecessor {
-                let from = predecessor.pid();
-                if !predecessor.finish(&self.reader, &self.drain).await? {
-                    return std::future::pending().await;
+            let taken = match self.predecessor {
+                None => None,
+                Some(other) => {
+                    let taken =
+                        take_over(other, &self.reader, &self.drain, &metrics, &events).await?;
+                    if taken == Taken::No {
+                        return std::future::pending().await;
+                    }
+                    Some(taken)
                 }
-                metrics.increment("apiproxy_handovers_total", &[("result", "taken")]);
-                events.record(Event::Handover(Handover::Taken { from }));
-            }
+            };
             info!(listen = ?self.addresses, admin = %self.admin, "serving");
             let backends = self.reader.load().entries.len();
             events
@@ -160,6 +179,10 @@ impl Bound {
             notifier.ready(takes_over, "serving");
             if let Err(error) = raw::forget_code() {
                 debug!(%error, "the code of the start stays resident");
+            }
+            if taken == Some(Taken::Released) && !self.outgoing.is_empty() {
+                sleep(RELEASED_WITHIN).await;
+                reload::close(&sockets, &workers, self.outgoing);
             }
             std::future::pending().await
         };
@@ -193,32 +216,7 @@ impl Bound {
                 () = events::watch(self.reader.clone(), events.clone(), moves) => {}
             }
         };
-        let died = async {
-            let ended = workers.iter().map(|worker| Box::pin(worker.ended()));
-            futures_util::future::select_all(ended).await;
-        };
-        let ended = async {
-            let mut phases = self.drain.phases();
-            tokio::select! {
-                biased;
-                () = phases.draining() => {}
-                // A thread that hears of the drain first may end before this task hears of it.
-                () = died => if self.drain.phase() == Phase::Running {
-                    return Err(StartError::WorkerDied);
-                },
-            }
-            if let Phase::Draining { until, .. } = self.drain.phase() {
-                let within = until.saturating_duration_since(Instant::now());
-                events.record(Event::ShuttingDown { within });
-            }
-            for worker in workers.iter() {
-                worker.ended().await;
-            }
-            // Without connections that takes no time, and somebody waits for an answer.
-            let _ = timeout(LAST_WORDS, last_words.notified()).await;
-            info!("every connection has ended");
-            Ok(())
-        };
+        let ended = ended(&self.drain, &events, &workers, &last_words);
         tokio::select! {
             biased;
             // First, so that it hears of the end before that comes, and says so to systemd.
@@ -227,6 +225,56 @@ impl Bound {
             result = ended => result,
         }
     }
+}
+
+/// Waits until the drain is over and every data thread has ended.
+async fn ended(
+    drain: &Drain,
+    events: &Events,
+    workers: &[WorkerHandle],
+    last_words: &Notify,
+) -> Result<(), StartError> {
+    let died = async {
+        let ended = workers.iter().map(|worker| Box::pin(worker.ended()));
+        futures_util::future::select_all(ended).await;
+    };
+    let mut phases = drain.phases();
+    tokio::select! {
+        biased;
+        () = phases.draining() => {}
+        // A thread that hears of the drain first may end before this task hears of it.
+        () = died => if drain.phase() == Phase::Running {
+            return Err(StartError::WorkerDied);
+        },
+    }
+    if let Phase::Draining { until, .. } = drain.phase() {
+        let within = until.saturating_duration_since(Instant::now());
+        events.record(Event::ShuttingDown { within });
+    }
+    for worker in workers {
+        worker.ended().await;
+    }
+    // Without connections that takes no time, and somebody waits for an answer.
+    let _ = timeout(LAST_WORDS, last_words.notified()).await;
+    info!("every connection has ended");
+    Ok(())
+}
+
+/// Takes over from the process that has passed its sockets on.
+async fn take_over(
+    predecessor: Predecessor,
+    reader: &Reader,
+    drain: &Drain,
+    metrics: &Metrics,
+    events: &Events,
+) -> Result<Taken, StartError> {
+    let from = predecessor.pid();
+    let taken = predecessor.finish(reader, drain).await?;
+    if taken != Taken::No {
+        metrics.increment("apiproxy_handovers_total", &[("result", "taken")]);
+        events.record(Event::Handover(Handover::Taken { from }));
+    }
+    Ok(taken)
 }
 
 /// A proxy with a control thread of its own; for `demo` and tests. Dropping it ends it at once.

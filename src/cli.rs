@@ -11,6 +11,7 @@ mod image;
 mod logging;
 mod man;
 mod manifest;
+mod outage;
 mod output;
 mod reload;
 mod run;
@@ -23,6 +24,7 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use crate::app::StartError;
 use crate::config::ConfigError;
+use crate::control::{Answer, AskError, Code};
 
 /// A node-local, health-checking load balancer for kube-apiservers.
 ///
@@ -85,6 +87,9 @@ enum CliError {
     Usage(String),
     #[error("{0}")]
     Failed(String),
+    /// The running proxy takes connections and says nothing. It may come back.
+    #[error("{0}")]
+    Silent(String),
     /// The command did what it should and found that all is not well; it has said so already.
     #[error("not well")]
     Unwell,
@@ -99,8 +104,24 @@ impl CliError {
             Self::Config(_) | Self::Usage(_) | Self::Start(StartError::Trust(_)) => {
                 ExitCode::from(2)
             }
-            Self::Start(_) | Self::Failed(_) | Self::Unwell => ExitCode::from(1),
+            Self::Start(_) | Self::Failed(_) | Self::Silent(_) | Self::Unwell => ExitCode::from(1),
             Self::OutputClosed => ExitCode::SUCCESS,
+        }
+    }
+
+    /// An answer to another question is a defect of whoever gave it.
+    fn odd_answer(answer: &Answer) -> Self {
+        Self::Failed(format!("the proxy gave an odd answer: {answer:?}"))
+    }
+}
+
+impl From<AskError> for CliError {
+    fn from(error: AskError) -> Self {
+        let text = error.to_string();
+        match error {
+            AskError::Refused(refusal) if refusal.code == Code::UnknownBackend => Self::Usage(text),
+            AskError::Silent { .. } => Self::Silent(text),
+            _ => Self::Failed(text),
         }
     }
 }

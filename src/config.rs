@@ -24,6 +24,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{BackendAddress, BackendName, Policy, Zone};
+use crate::net;
+use validate::ThisHost;
 
 pub use document::{API_VERSION, Document};
 pub use error::ConfigError;
@@ -46,7 +48,12 @@ pub const DEFAULT_CA_FILE: &str = "/etc/kubernetes/pki/ca.crt";
 /// The control socket, unless another one is given.
 pub const DEFAULT_CONTROL_SOCKET: &str = "/run/apiproxy/control.sock";
 
-/// Reads a configuration from a file and flags, or from flags alone.
+/// The host that this process runs on.
+fn this_host() -> ThisHost<'static> {
+    ThisHost { default_ca: Path::new(DEFAULT_CA_FILE), is_own: net::is_of_this_host }
+}
+
+/// Reads the configuration of this host from a file and flags, or from flags alone.
 ///
 /// # Errors
 ///
@@ -56,16 +63,14 @@ pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Config, Config
         Some(path) => {
             let text = file::read_text(path)?;
             let base = path.parent().unwrap_or(Path::new(""));
-            parse(&path.display().to_string(), &text, base, overrides)
+            read(&path.display().to_string(), &text, base, overrides, this_host())
         }
-        None => {
-            finish(None, Faults::new("", ""), Path::new(""), overrides, Path::new(DEFAULT_CA_FILE))
-        }
+        None => finish(None, Faults::new("", ""), Path::new(""), overrides, this_host()),
     }
 }
 
 /// Reads a configuration from the text of a file called `name`, and flags. Relative paths in the
-/// text start from `base`.
+/// text start from `base`. It may be meant for another host: this one's addresses are not looked at.
 ///
 /// # Errors
 ///
@@ -76,9 +81,19 @@ pub fn parse(
     base: &Path,
     overrides: &Overrides,
 ) -> Result<Config, ConfigError> {
+    read(name, text, base, overrides, ThisHost { is_own: |_| false, ..this_host() })
+}
+
+fn read(
+    name: &str,
+    text: &str,
+    base: &Path,
+    overrides: &Overrides,
+    host: ThisHost<'_>,
+) -> Result<Config, ConfigError> {
     let (document, faults) = Document::parse(name, text)?;
     let faults = document.expect_kind(KIND, faults)?;
-    finish(Some(&document), faults, base, overrides, Path::new(DEFAULT_CA_FILE))
+    finish(Some(&document), faults, base, overrides, host)
 }
 
 fn finish(
@@ -86,7 +101,7 @@ fn finish(
     mut faults: Faults,
     base: &Path,
     overrides: &Overrides,
-    default_ca: &Path,
+    host: ThisHost<'_>,
 ) -> Result<Config, ConfigError> {
     let raw = match document {
         Some(document) => document.read(&mut faults),
@@ -96,7 +111,7 @@ fn finish(
         return Err(ConfigError::Faults(faults));
     };
     overrides.apply(&mut raw);
-    let around = validate::Surroundings { document, overrides, base, default_ca };
+    let around = validate::Surroundings { document, overrides, base, host };
     let config = validate::config(raw, around, &mut faults);
     if faults.is_empty() { Ok(config) } else { Err(ConfigError::Faults(faults)) }
 }

@@ -4,6 +4,7 @@
 mod client;
 mod commands;
 mod handover;
+mod incumbent;
 mod line;
 mod passing;
 mod protocol;
@@ -14,8 +15,9 @@ mod takeover;
 
 pub use client::{AskError, Follower, ask, follow};
 pub use handover::show_counters;
+pub use incumbent::Incumbent;
 pub use protocol::{Answer, Code, Refusal, Reply, Request, VERSION};
 pub use server::{Parts, Reload, serve};
 pub use socket::{ClaimError, claim, make_folder};
 pub use sockets::{Role, Sockets};
-pub use takeover::{PROBE_WITHIN, Predecessor, Takeover, TakeoverError, take_over};
+pub use takeover::{PROBE_WITHIN, Predecessor, Taken, Takeover, TakeoverError};

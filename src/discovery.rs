@@ -11,15 +11,20 @@ mod list;
 mod names;
 mod roster;
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
 use tokio::sync::watch;
+use tracing::warn;
 
 use crate::config::{BackendSpec, Discovery};
 use crate::events::Events;
-use crate::model::{Entry, InForce, Writer};
+use crate::model::{BackendAddress, Entry, InForce, Writer};
+use crate::net;
+use found::Sane;
 
 pub use found::{Origin, Server};
 pub use known::{Known, known};
@@ -41,16 +46,56 @@ pub fn files_named_by(kubeconfig: &std::path::Path) -> Vec<std::path::PathBuf> {
 #[derive(Clone, Debug)]
 pub struct Own {
     /// For clients.
-    pub in_force: watch::Receiver<InForce>,
+    in_force: watch::Receiver<InForce>,
     /// For metrics and status.
-    pub admin: SocketAddr,
+    admin: SocketAddr,
+    /// The servers that were left out for it: each is told once.
+    told: Rc<RefCell<HashSet<BackendAddress>>>,
 }
 
 impl Own {
+    /// What listens for clients, and for metrics and status.
+    pub fn new(in_force: watch::Receiver<InForce>, admin: SocketAddr) -> Self {
+        Self { in_force, admin, told: Rc::default() }
+    }
+
     fn addresses(&self) -> Vec<SocketAddr> {
         let mut addresses = self.in_force.borrow().listen.clone();
         addresses.push(self.admin);
         addresses
+    }
+
+    /// The servers of an answer; tells who is left out.
+    fn others(&self, origin: Origin, answer: Sane) -> Vec<Server> {
+        for server in answer.own {
+            self.tell(origin.as_str(), &server);
+        }
+        answer.servers
+    }
+
+    /// What a name stands for besides this proxy; tells what is left out.
+    ///
+    /// # Errors
+    /// Nothing, in words.
+    fn others_of_name(&self, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, String> {
+        let own = self.addresses();
+        let is_own = |target: &SocketAddr| {
+            own.iter().any(|own| net::meets(*own, *target, net::is_of_this_host))
+        };
+        let (mine, others): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_own);
+        if let (Some(own), true) = (mine.first(), others.is_empty()) {
+            return Err(format!("it leads back to this proxy, at {own}"));
+        }
+        for own in mine {
+            self.tell("dns", &own.into());
+        }
+        Ok(others)
+    }
+
+    fn tell(&self, source: &str, server: &BackendAddress) {
+        if self.told.borrow_mut().insert(server.clone()) {
+            warn!(source, %server, "this proxy itself listens there: the server is left out");
+        }
     }
 }
 
@@ -122,7 +167,7 @@ pub async fn run(parts: Parts) {
         }
     };
     tokio::select! {
-        () = names::run(writer, events) => {}
+        () = names::run(writer, events, own.clone()) => {}
         () = roster.attend() => {}
         () = sources => {}
     }

@@ -47,9 +47,6 @@ impl Report {
 /// Closes in the calling thread, and with it every thread that it starts from now on. Core dumps are
 /// switched off for the whole process.
 pub fn apply(plan: &Plan) -> Report {
-    // The process's own metrics want it later. It comes from /proc/self/auxv on kernels before 6.4,
-    // which who is not dumpable cannot read.
-    let _kept = rustix::param::clock_ticks_per_second();
     let mut report = Report::default();
     report.note("no core dumps", no_core_dumps());
     report.note("no new privileges", rustix::thread::set_no_new_privs(true));
@@ -58,9 +55,18 @@ pub fn apply(plan: &Plan) -> Report {
     report
 }
 
+/// The part of [`apply`] that needs no plan, for a process that has none yet. [`apply`] says what has
+/// come of it.
+pub fn keep_memory_private() {
+    let _told_later = no_core_dumps();
+}
+
 /// Keys of client certificates are in memory: no core file, and no other process of the same user
 /// that looks into this one.
 fn no_core_dumps() -> Result<(), Errno> {
+    // The process's own metrics want it later. It comes from /proc/self/auxv on kernels before 6.4,
+    // which who is not dumpable cannot read.
+    let _kept = rustix::param::clock_ticks_per_second();
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     // A core_pattern that is a pipe does not mind the limit.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)

@@ -22,8 +22,9 @@
 //! in as arguments.
 //!
 //! Imports point down: `cli -> app -> components -> {config, model} -> leaves` ([`drain`],
-//! [`metrics`], [`net`], [`raw`], [`signal`], [`systemd`], [`throttle`], [`tls`], [`watch`]), with
-//! `proxy -> {balance, rebalance}` sideways. [`bootstrap`] and the command line share [`manifest`].
+//! [`metrics`], [`net`], [`raw`], [`seats`], [`signal`], [`systemd`], [`throttle`], [`tls`],
+//! [`watch`]), with `proxy -> {balance, rebalance}` sideways. [`bootstrap`] and the command line share
+//! [`manifest`].
 //! `tests/layering.rs` holds the table and fails when it is broken.
 
 pub mod admin;
@@ -48,6 +49,7 @@ pub mod net;
 pub mod proxy;
 pub mod raw;
 pub mod rebalance;
+pub mod seats;
 pub mod signal;
 pub mod systemd;
 pub mod throttle;

@@ -1,5 +1,6 @@
 //! Sockets as the proxy wants them: options, errors of our own, and how to end a connection.
 
+mod own;
 mod tcp_info;
 
 use std::io;
@@ -14,6 +15,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 
+pub use own::{is_of_this_host, meets};
 pub use tcp_info::{Unacknowledged, is_delivering, unacknowledged};
 
 /// Connections that wait for accept: more than a node's kubelet and pods open at once. The kernel

@@ -10,6 +10,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use apiproxy::admin::Status;
 use common::{ANY_PORT, Cluster, Echo, Proxy, apiproxy, backend_lines, command, outcome, wait_for};
 use serde_json::Value;
 
@@ -164,6 +165,25 @@ fn status_without_a_proxy_says_what_to_do() {
     let silent = TcpListener::bind(ANY_PORT).unwrap();
     let silent = (silent.local_addr().unwrap().to_string(), silent);
     apiproxy(&["status", "--admin", &silent.0]).refused(1, "does not answer within 3s");
+}
+
+#[test]
+fn status_asks_the_control_socket_that_is_named() {
+    let cluster = Cluster::new(2);
+    let proxy = cluster.proxy("", "");
+    let socket = &proxy.control.to_str().unwrap().to_owned();
+    let status = apiproxy(&["status", "--control-socket", socket]);
+    assert_eq!(status.code, Some(0), "{status:?}");
+    assert!(status.stdout.contains("2 of 2 backends ready"), "{status:?}");
+    let json = apiproxy(&["status", "-o", "json", "--control-socket", socket]);
+    let over_socket: Status = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(over_socket.instance, proxy.status().instance);
+    assert_eq!(over_socket.instance.len(), 16);
+    drop(proxy);
+    for more in [&[][..], &["--events"], &["-o", "json"]] {
+        let arguments = [&["status", "--control-socket", socket], more].concat();
+        apiproxy(&arguments).refused(1, &format!("cannot reach apiproxy at {socket}"));
+    }
 }
 
 #[test]

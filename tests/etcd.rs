@@ -15,8 +15,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use apiproxy::bootstrap::engine::{Check, Step, StepError};
 use apiproxy::bootstrap::pki::Certificate;
+use apiproxy::bootstrap::steps::certs::{self, Renewer};
 use apiproxy::bootstrap::steps::etcd::{
-    KeyHome, Keys, Remove, Renewal, Replace, Survey, expiry, remove, steps,
+    KeyHome, Keys, Remove, Renewal, Replace, Survey, remove, steps,
 };
 
 use common::{report, wait_for};
@@ -279,7 +280,7 @@ fn what_breaks_the_quorum_is_refused(programs: &Programs) {
     };
     let said = refused("e1");
     assert!(said.contains("e1 must not be removed now: 1 of 2 voting members"), "{said}");
-    let step = Remove { cluster: cluster.clone(), name: "e2".to_owned() };
+    let step = Remove { cluster: cluster.clone(), name: "e2".to_owned(), first: false };
     let said = site.check(&[Arc::new(step)]).remove(0).unwrap_err().to_string();
     assert!(said.contains("e2 must not be removed now"), "{said}");
 
@@ -407,13 +408,12 @@ fn certificates_are_renewed_under_load(programs: &Programs) {
     assert_eq!(site.machine("e1").text(&format!("cat {pki}/ca.crt")), authority);
 
     let cx = site.context();
-    let soon = SystemTime::now() + Duration::from_hours(24 * 300);
-    let table = site.runtime.block_on(expiry(&cx, &cluster, soon));
-    let rows: Vec<_> = table.into_iter().flat_map(|(_, rows)| rows.unwrap()).collect();
-    assert_eq!(rows.len(), 3 * 4 + 2);
-    let due = rows.iter().filter(|row| row.due).count();
-    assert_eq!(due, 3 * 3 + 1, "all but the authority");
-    assert!(rows.iter().all(|row| row.days_left.is_some_and(|days| days > 60)), "{rows:?}");
+    let table = site.runtime.block_on(certs::table(&cluster, &cx, None, 16));
+    assert_eq!(table.unreached, []);
+    assert_eq!(table.certificates.len(), 3 * 4 + 2, "{table:?}");
+    let authorities = table.certificates.iter().filter(|one| one.renewed_by == Renewer::Nobody);
+    assert_eq!(authorities.count(), 4);
+    assert!(table.certificates.iter().all(|one| one.days_left > 300), "{table:?}");
 }
 
 fn a_cluster_that_was_switched_off_comes_back(programs: &Programs) {

@@ -3,12 +3,15 @@
 
 mod common;
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use apiproxy::admin::{EventStatus, History, Severity};
-use common::{Cluster, Proxy, Running, apiproxy, command, http_get, wait_for};
+use common::{Cluster, Proxy, Running, Site, apiproxy, command, http_get, wait_for};
 use serde_json::Value;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -123,7 +126,7 @@ fn events_are_followed_through_the_control_socket() {
     let file = cluster.folder.path().join("followed");
     let mut command = command(&["status", "--events", "--watch", "-o", "json"]);
     command.args(["--control-socket", &socket]);
-    command.stdout(std::fs::File::create(&file).unwrap()).stderr(std::process::Stdio::null());
+    command.stdout(File::create(&file).unwrap()).stderr(Stdio::null());
     let mut follower = Running(command.spawn().unwrap());
     let told = || -> Vec<EventStatus> {
         let text = std::fs::read_to_string(&file).unwrap();
@@ -150,6 +153,67 @@ fn events_are_followed_through_the_control_socket() {
     assert_eq!(status.code(), Some(0));
     // Who names a socket means it.
     apiproxy(&["status", "--events", "--control-socket", &socket]).refused(1, "cannot reach");
+}
+
+/// Has a program run in a container's way: it is process 1 where it is.
+fn alone(command: &mut Command) {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--pid", "--fork", "--kill-child"]);
+    unshare.arg(command.get_program()).args(command.get_args());
+    *command = unshare;
+}
+
+#[test]
+fn all_events_of_the_next_process_are_told_where_both_are_process_1() {
+    if !common::has_program("unshare") || !rustix::process::geteuid().is_root() {
+        skip!("needs root and unshare");
+    }
+    let cluster = Cluster::new(3);
+    let lines = cluster.lines("") + "connections: { drainTimeout: 1s }\n";
+    let site = Site::new(&lines);
+    let _first = site.start_with(&[], alone);
+    let told = |file: &Path| -> Vec<EventStatus> {
+        let text = std::fs::read_to_string(file).unwrap();
+        let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let follow = |name: &str, flags: &[&str]| {
+        let file = cluster.folder.path().join(name);
+        let mut command = command(&["status", "--events", "--watch", "-o", "json"]);
+        command.args(flags).stdout(File::create(&file).unwrap()).stderr(Stdio::null());
+        (Running(command.spawn().unwrap()), file)
+    };
+    wait_for("it serves", LONG, || TcpStream::connect(site.admin).ok());
+    site.wait_ready(3);
+    // It has more to tell than the next one will have for long.
+    for _ in 0..5 {
+        site.ask(&["drain", "cp1"]);
+        site.ask(&["undrain", "cp1"]);
+    }
+    let (control, admin) = (site.control.to_str().unwrap(), site.admin.to_string());
+    let (_one, followed) = follow("followed", &["--control-socket", control]);
+    let (_other, polled) = follow("polled", &["--admin", &admin]);
+    let before = site.history();
+    for file in [&followed, &polled] {
+        wait_for("all is told", LONG, || (told(file).len() >= before.events.len()).then_some(()));
+        assert_eq!(told(file), before.events);
+    }
+    let next = site.start_with(&["--take-over"], alone);
+    next.wait_log("taken over", LONG);
+    site.wait_ready(3);
+    let after = wait_for("the next one answers", LONG, || {
+        Some(site.history()).filter(|history| history.instance != before.instance)
+    });
+    assert_eq!((before.pid, after.pid), (1, 1));
+    assert!(after.events.len() < before.events.len(), "its numbers are known ones");
+    assert_eq!(site.status().instance, after.instance);
+    for file in [&followed, &polled] {
+        wait_for("all of the next one is told", LONG, || {
+            told(file).ends_with(&site.history().events).then_some(())
+        });
+        let count = told(file).iter().filter(|event| event.kind == "started").count();
+        assert_eq!(count, 2, "each once");
+    }
 }
 
 #[test]

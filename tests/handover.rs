@@ -61,6 +61,38 @@ fn twenty_handovers_under_load_refuse_reset_and_fail_nothing() {
     drop(newest);
 }
 
+/// Regression: it could not start, and was told to use the flag that it was started with.
+#[test]
+fn listeners_that_overlap_follow_each_other_and_nobody_is_refused() {
+    let (_backends, site, node, traffic) = under_load();
+    let port = site.listen.port();
+    let wide = site.listening(([0, 0, 0, 0], port).into());
+    let elsewhere = std::net::SocketAddr::from(([127, 0, 0, 2], port));
+    let mut running = vec![node];
+    for _ in 0..4 {
+        for place in [&wide, &site] {
+            let next = place.start(&["--take-over"]);
+            next.wait_log("taken over", LONG);
+            let status = place.status();
+            assert_eq!((status.pid, status.listen), (next.pid(), vec![place.listen]));
+            if place.listen == wide.listen {
+                TcpStream::connect(elsewhere).unwrap();
+            } else {
+                wait_for("the wide one is closed", LONG, || TcpStream::connect(elsewhere).err());
+            }
+            running.push(next);
+        }
+    }
+    let newest = running.pop().unwrap();
+    for mut node in running {
+        assert_eq!(node.wait_end(LONG).code(), Some(0), "{}", node.log());
+    }
+    let result = traffic.stop();
+    report(&format!("8 handovers to another listener: {result:?}"));
+    assert!(result.faults.is_empty(), "{result:?}");
+    drop(newest);
+}
+
 #[test]
 fn requests_over_tls_go_on_and_a_drain_is_handed_on() {
     let cluster = Cluster::new(3);
@@ -271,5 +303,13 @@ fn without_the_flag_nothing_is_taken_over() {
     let mut second = site.start_not_serving(&[]);
     assert_eq!(second.wait_end(LONG).code(), Some(1));
     assert!(second.log().contains("--take-over"), "{}", second.log());
+    // With it, but at the wrong control socket, it is told that and not to use it.
+    let elsewhere = site.control.with_file_name("elsewhere.sock");
+    let arguments = ["--take-over", "--control-socket", elsewhere.to_str().unwrap()];
+    let mut third = site.start_not_serving(&arguments);
+    assert_eq!(third.wait_end(LONG).code(), Some(1));
+    let log = third.log();
+    assert!(log.contains("not the process that was asked at admin.controlSocket"), "{log}");
+    assert!(!log.contains("--take-over"), "{log}");
     assert_eq!(site.pid(), first.pid());
 }

@@ -56,7 +56,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("image", &[]),
     ("manifest", &[]),
     // It shows the data threads' signs of life.
-    ("admin", &["drain", "events", "metrics", "model", "proxy", "throttle"]),
+    ("admin", &["drain", "events", "metrics", "model", "proxy", "seats", "throttle"]),
     ("discovery", &["config", "events", "model", "net", "tls", "watch"]),
     ("health", &["config", "events", "metrics", "model", "net", "tls"]),
     // What the data threads do by themselves is told from the same shares that they go by.
@@ -64,14 +64,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rebalance", &["config", "model"]),
     ("proxy", &["balance", "rebalance", "config", "drain", "metrics", "model", "net", "throttle"]),
     // It answers with the status document, and tells what it does.
-    ("control", &["admin", "drain", "events", "metrics", "model"]),
+    ("control", &["admin", "drain", "events", "metrics", "model", "seats", "throttle"]),
     ("balance", &["model"]),
-    ("config", &["model", "tls"]),
+    ("config", &["model", "net", "tls"]),
     ("model", &[]),
     ("drain", &[]),
     ("metrics", &[]),
     ("net", &["raw"]),
     ("raw", &[]),
+    ("seats", &[]),
     ("signal", &[]),
     ("systemd", &[]),
     ("throttle", &[]),

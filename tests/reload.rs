@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests; what fails ends the test")]
 
 mod common;
+#[path = "reload/descriptors.rs"]
+mod descriptors;
 #[path = "reload/load.rs"]
 mod load;
 
@@ -13,7 +15,7 @@ use std::time::Duration;
 use apiproxy::config::Overrides;
 use apiproxy::demo::{ApiServer, Dialer};
 
-use common::{ANY_PORT, Cluster, Proxy, free_port, report, wait_for};
+use common::{ANY_PORT, Cluster, Proxy, Site, free_port, report, wait_for};
 use load::{Load, Sums};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -247,6 +249,37 @@ fn listeners_come_and_go_and_a_failure_changes_nothing() {
     assert_eq!(proxy.status().listen, [second]);
     // The connection that came through it lives.
     client.name(&mut old).unwrap();
+}
+
+/// Regression: what had been added before the failure was left behind, and took clients whom nobody
+/// accepted.
+#[test]
+fn a_reload_that_runs_out_of_descriptors_leaves_nothing_behind() {
+    let cluster = Cluster::new(1);
+    let lines = cluster.lines("interval: 1h, ") + "connections: { max: 4 }\n";
+    let site = Site::new(&lines);
+    let node = descriptors::start(&site);
+    node.wait_log("serving", 20 * SECOND);
+    site.wait_ready(1);
+    let new = [(); 2].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
+    let now = format!("[\"{}\"]", site.listen);
+    let more = format!("[\"{}\", \"{}\", \"{}\"]", site.listen, new[0], new[1]);
+    site.replace_config(&site.text(&lines).replace(&now, &more));
+    let idle = descriptors::idle(&node);
+    // A limit can only be lowered.
+    for (left, fault) in [
+        (3, "cannot listen: Too many open files"),
+        (2, "cannot listen: Too many open files"),
+        (1, "cannot listen on"),
+        (0, "cannot read"),
+    ] {
+        let answer = descriptors::reload_with(&node, &site.control, idle, left);
+        assert!(answer.contains(fault) && answer.contains("Too many open files"), "{answer}");
+        for address in new {
+            assert!(TcpStream::connect(address).is_err(), "{address} is open with {left} left");
+        }
+        assert_eq!(site.status().listen, [site.listen]);
+    }
 }
 
 /// Regression: the change from an address to all of them, and back, was refused, because the old

@@ -15,6 +15,8 @@ use rustix::io::{FdFlags, fcntl_setfd};
 
 const LONG: Duration = Duration::from_secs(20);
 const SIGTERM: i32 = 15;
+const SIGCONT: i32 = 18;
+const SIGSTOP: i32 = 19;
 
 /// Stands in for systemd.
 struct Manager {
@@ -140,6 +142,19 @@ fn who_stands_by_has_started_and_lives_and_serves_when_it_is_needed() {
         assert_eq!(manager.hear(), "WATCHDOG=1\n");
     }
     assert_eq!(site.pid(), newer.pid());
+    // Also while that one hangs.
+    newer.signal(SIGSTOP);
+    let silent = "READY=1\nSTATUS=standing by: the running process does not answer within 5s\n";
+    assert_eq!(manager.news(), silent);
+    for _ in 0..20 {
+        assert_eq!(manager.hear(), "WATCHDOG=1\n");
+    }
+    newer.signal(SIGCONT);
+    let news = manager.news();
+    assert!(
+        news.contains("STATUS=standing by: ") && news.contains("generation 2 serves"),
+        "{news}"
+    );
     newer.signal(9);
     newer.wait_end(LONG);
     assert_eq!(manager.news(), "READY=1\nSTATUS=serving\n");
@@ -200,6 +215,25 @@ fn sockets_of_systemd_are_used_in_place_of_the_configured_ones() {
     }
     TcpStream::connect(site.listen).unwrap_err();
     assert!(early.peer_addr().is_ok());
+    // Another `listen` is told to be in vain, at the start and in a reload, and is not a change.
+    node.wait_log("`listen` is ignored", LONG);
+    let lines = cluster.lines("");
+    let other = site.listening("127.0.0.1:1".parse().unwrap());
+    let reload = |text: &str| {
+        site.replace_config(text);
+        let outcome = common::outcome(common::command(&["reload", "--control-socket"]).arg(&path));
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        outcome.stdout
+    };
+    let said = reload(&other.text(&lines));
+    assert!(said.starts_with("`listen` is ignored (127.0.0.1:1)"), "{said}");
+    assert!(said.contains(&addresses[0].to_string()) && said.lines().count() == 1, "{said}");
+    let said = reload(&other.text(&(lines.clone() + "zone: b\n")));
+    assert!(said.starts_with("zone: none -> b\n`listen` is ignored"), "{said}");
+    let same = format!("[\"{}\", \"{}\"]", addresses[1], addresses[0]);
+    let text = site.text(&lines).replace(&format!("[\"{}\"]", site.listen), &same);
+    let text = text.replace(&site.admin.to_string(), "127.0.0.1:1");
+    assert_eq!(reload(&text), "zone: b -> none\n");
     let outcome = common::outcome(
         common::command(&["drain", "cp1", "--force", "--control-socket"]).arg(&path),
     );

@@ -85,6 +85,8 @@ fn a_terminal_is_redrawn_in_place_and_left_clean() {
     terminal.wait_text("ready -> dead");
     drop(proxy);
     terminal.wait_text("cannot reach apiproxy");
+    terminal.wait_text("no answer since 2");
+    terminal.wait_text("below is what it said last");
     assert_eq!(terminal.interrupt(), Some(0));
     terminal.wait_text("\x1b[?25h");
     let text = terminal.text();

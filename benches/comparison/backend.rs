@@ -23,7 +23,7 @@ const BACKLOG: u32 = 4096;
 pub(crate) fn serve(address: IpAddr) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default())?;
-    let records: &'static [u8] = wire::records().leak();
+    let record: &'static [u8] = wire::record().leak();
     runtime.block_on(async {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.bind((address, 0).into())?;
@@ -33,7 +33,7 @@ pub(crate) fn serve(address: IpAddr) -> io::Result<()> {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
             // A client that breaks off ends its own connection and nothing else.
-            spawn_local(async { drop(wire::answer_all(stream, records).await) });
+            spawn_local(async { drop(wire::answer_all(stream, record).await) });
         }
     })
 }

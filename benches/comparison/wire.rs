@@ -16,7 +16,7 @@ const APPLICATION_DATA: u8 = 23;
 /// The bytes of a whole record.
 const RECORD: usize = HEADER + (1 << 14);
 
-/// Records that are written at once.
+/// Records that are written one after the other before another connection has its turn.
 const RECORDS: usize = 16;
 
 /// Asks for an answer of so many bytes.
@@ -45,7 +45,7 @@ pub(crate) async fn hear(stream: &mut TcpStream, answer: u64, buffer: &mut [u8])
 }
 
 /// Answers requests until the client has no more.
-pub(crate) async fn answer_all(mut stream: TcpStream, records: &[u8]) -> io::Result<()> {
+pub(crate) async fn answer_all(mut stream: TcpStream, record: &[u8]) -> io::Result<()> {
     let mut request = [0; REQUEST];
     let mut last = Vec::new();
     loop {
@@ -58,9 +58,11 @@ pub(crate) async fn answer_all(mut stream: TcpStream, records: &[u8]) -> io::Res
         length.copy_from_slice(&request[HEADER..HEADER + 8]);
         let mut left = usize::try_from(u64::from_be_bytes(length)).map_err(io::Error::other)?;
         while left >= RECORD {
-            let step = left.min(records.len()) / RECORD * RECORD;
-            stream.write_all(&records[..step]).await?;
-            left -= step;
+            // As kube-apiserver sends them: Go's crypto/tls makes one write of each record.
+            for _ in 0..(left / RECORD).min(RECORDS) {
+                stream.write_all(record).await?;
+                left -= RECORD;
+            }
             // Others have their turn, however fast this client reads.
             tokio::task::yield_now().await;
         }
@@ -75,11 +77,11 @@ pub(crate) async fn answer_all(mut stream: TcpStream, records: &[u8]) -> io::Res
     }
 }
 
-/// Whole records, to be written again and again.
-pub(crate) fn records() -> Vec<u8> {
+/// A whole record, to be written again and again.
+pub(crate) fn record() -> Vec<u8> {
     let mut record = vec![0xa5; RECORD];
     head(&mut record);
-    record.repeat(RECORDS)
+    record
 }
 
 /// Gives a record its header.

@@ -4,15 +4,19 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::status::Identity;
 use crate::events::{Events, Severity, Stamped};
 
 /// The last events, the oldest first. Fields are only ever added.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct History {
-    /// The process that they are of: each counts from 1.
+    /// The process that they are of.
     #[serde(default)]
     pub pid: u32,
+    /// A word that no other process has: each counts its events from 1.
+    #[serde(default)]
+    pub instance: String,
     /// The events.
     pub events: Vec<EventStatus>,
 }
@@ -40,16 +44,15 @@ pub struct EventStatus {
 }
 
 impl History {
-    /// All events that are kept.
-    pub fn new(events: &Events) -> Self {
-        Self::after(events, 0)
-    }
-
     /// Those that are newer than the one with this number.
-    pub fn after(events: &Events, number: u64) -> Self {
+    pub(super) fn after(number: u64, identity: &Identity, events: &Events) -> Self {
         let all = events.all();
         let newer = all.iter().filter(|event| event.number > number);
-        Self { pid: std::process::id(), events: newer.map(EventStatus::new).collect() }
+        Self {
+            pid: std::process::id(),
+            instance: identity.instance.clone(),
+            events: newer.map(EventStatus::new).collect(),
+        }
     }
 
     /// The number of the newest.

@@ -16,10 +16,19 @@ use crate::model::{
 /// What does not change while the process runs.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// When the process began to serve.
-    pub started: Instant,
-    /// Which of several processes that take over from each other it is.
-    pub handover_generation: Option<u32>,
+    /// See [`Status::instance`].
+    pub(super) instance: String,
+    started: Instant,
+    handover_generation: Option<u32>,
+}
+
+impl Identity {
+    /// Of a process that begins to serve now, and which of several that take over from each other it
+    /// is.
+    pub fn new(started: Instant, handover_generation: Option<u32>) -> Self {
+        let instance = format!("{:016x}", fastrand::u64(..));
+        Self { instance, started, handover_generation }
+    }
 }
 
 /// A running proxy, as it sees itself. Fields are only ever added.
@@ -30,6 +39,9 @@ pub struct Status {
     pub version: String,
     /// Its process id.
     pub pid: u32,
+    /// A word that no other process has. The process id is no such word: in a container it is 1.
+    #[serde(default)]
+    pub instance: String,
     /// `run --generation`: which of several processes that take over from each other serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handover_generation: Option<u32>,
@@ -175,6 +187,7 @@ impl Status {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
+            instance: identity.instance.clone(),
             handover_generation: identity.handover_generation,
             uptime_seconds: now.saturating_duration_since(identity.started).as_secs(),
             listen: in_force.listen.clone(),

@@ -25,6 +25,11 @@ pub(super) fn needs_restart(started: &Config, new: &Config) -> Vec<String> {
     differences.into_iter().map(|line| format!("{line} needs a restart")).collect()
 }
 
+/// Is this line about that key?
+pub(super) fn is_about(line: &str, key: &str) -> bool {
+    line.split_once(": ").is_some_and(|(of, _)| of == key)
+}
+
 fn socket_word(config: &Config) -> String {
     let path = config.admin.control_socket.as_ref();
     path.map_or_else(|| "none".to_owned(), |path| path.display().to_string())

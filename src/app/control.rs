@@ -39,9 +39,7 @@ pub(super) fn keep(
     admin: &TcpListener,
     socket: &UnixListener,
 ) -> io::Result<()> {
-    for listener in listeners {
-        sockets.add(Role::Listen, listener)?;
-    }
+    sockets.add_all(listeners)?;
     sockets.add(Role::Admin, admin)?;
     sockets.add_control(socket)
 }
@@ -70,8 +68,9 @@ pub(super) async fn reload(
         let result = commands.reload().await;
         notifier.ready(false, "serving");
         let result = match result {
-            Ok(Outcome { changes, needs_restart }) => {
-                let lines = changes.into_iter().chain(needs_restart).collect::<Vec<_>>();
+            Ok(Outcome { changes, needs_restart, ignored }) => {
+                let lines =
+                    changes.into_iter().chain(needs_restart).chain(ignored).collect::<Vec<_>>();
                 Ok(if lines.is_empty() {
                     "nothing has changed".to_owned()
                 } else {

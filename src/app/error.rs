@@ -12,12 +12,14 @@ use crate::tls::MaterialError;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}{}", listen_hint(source))]
+    #[error("cannot listen on {address}: {source}{}", listen_hint(source, *attempt))]
     Listen {
         /// The address.
         address: SocketAddr,
         /// Why.
         source: io::Error,
+        /// What it was wanted for.
+        attempt: Attempt,
     },
     /// The limit of open files leaves no room for connections.
     #[error(
@@ -62,14 +64,33 @@ pub enum StartError {
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
 }
 
-fn listen_hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
+/// What an address is wanted for: what helps when it cannot be had is not the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// To start.
+    Start,
+    /// To start after another process was asked for its sockets.
+    TakeOver,
+    /// To add a listener while the proxy runs.
+    Reload,
+}
+
+fn listen_hint(error: &io::Error, attempt: Attempt) -> &'static str {
+    match (error.kind(), attempt) {
+        (io::ErrorKind::AddrInUse, Attempt::Start) => {
             "; another process has it (`ss -ltnp` shows which): stop it, take over from it with --take-over \
              if it is apiproxy, or choose another with --listen"
         }
-        io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
-        io::ErrorKind::AddrNotAvailable => "; no interface of this host has that address",
+        (io::ErrorKind::AddrInUse, Attempt::TakeOver) => {
+            "; a process has it that is not the process that was asked at admin.controlSocket (`ss -ltnp` \
+             shows which): stop it, or if it is apiproxy, give this one its control socket with \
+             --control-socket, or choose another address with --listen"
+        }
+        (io::ErrorKind::AddrInUse, Attempt::Reload) => {
+            "; another process has it (`ss -ltnp` shows which): stop it, or choose another in `listen`"
+        }
+        (io::ErrorKind::PermissionDenied, _) => "; ports below 1024 need CAP_NET_BIND_SERVICE",
+        (io::ErrorKind::AddrNotAvailable, _) => "; no interface of this host has that address",
         _ => "",
     }
 }

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 
 use tracing::warn;
 
-use super::{Given, StartError};
+use super::error::{Attempt, StartError};
 use crate::config::{Connections, Listen};
 use crate::net;
 
@@ -23,27 +23,64 @@ pub(super) struct Open {
     pub(super) address: SocketAddr,
 }
 
-/// Binds all of these addresses, except the optional ones that this host cannot have. Listeners that
-/// are open already, by these addresses, are used.
-pub(super) fn bind(
-    listen: &[Listen],
-    given: &mut Vec<TcpListener>,
-) -> Result<Vec<(Open, TcpListener)>, StartError> {
-    bind_by(listen, given, net::listen)
+/// Listeners of clients.
+#[derive(Debug)]
+pub(super) struct Bindings {
+    /// What they are.
+    pub(super) open: Vec<Open>,
+    /// The same, in the same order.
+    pub(super) listeners: Vec<TcpListener>,
+    /// Of the process that is taken over from: to be served beside them until that has stopped
+    /// accepting, and closed then. They overlap with one of the above, and whoever they were told to
+    /// would be reset.
+    pub(super) outgoing: Vec<TcpListener>,
 }
 
-/// The same beside listeners that are open, with a bind of another kind.
+/// Binds all of these addresses, except the optional ones that this host cannot have. Of listeners that
+/// are open already, duplicates are used.
+pub(super) fn bind(
+    listen: &[Listen],
+    given: &[TcpListener],
+    attempt: Attempt,
+) -> Result<Bindings, StartError> {
+    let is_at = |listener: &TcpListener, address: SocketAddr| {
+        listener.local_addr().is_ok_and(|bound| bound == address)
+    };
+    let bound = bind_by(listen, attempt, |address| {
+        match given.iter().find(|listener| is_at(listener, address)) {
+            Some(listener) => {
+                listener.set_nonblocking(true)?;
+                listener.try_clone()
+            }
+            None => bind_beside(address, given),
+        }
+    })?;
+    let (open, listeners) = bound.into_iter().unzip::<Open, _, Vec<_>, Vec<_>>();
+    let is_outgoing = |listener: &&TcpListener| {
+        listener.local_addr().is_ok_and(|address| {
+            let is_wanted = open.iter().any(|open| open.address == address);
+            !is_wanted && open.iter().any(|open| overlap(open.address, address))
+        })
+    };
+    let outgoing = given.iter().filter(is_outgoing).map(|listener| {
+        listener.set_nonblocking(true)?;
+        listener.try_clone()
+    });
+    let outgoing = outgoing.collect::<io::Result<_>>().map_err(StartError::Runtime)?;
+    Ok(Bindings { open, listeners, outgoing })
+}
+
+/// The same with a bind of another kind.
 pub(super) fn bind_by(
     listen: &[Listen],
-    given: &mut Vec<TcpListener>,
+    attempt: Attempt,
     bind: impl Fn(SocketAddr) -> io::Result<TcpListener>,
 ) -> Result<Vec<(Open, TcpListener)>, StartError> {
     let mut listeners = Vec::new();
     for wanted in listen {
         let Listen { address, optional } = *wanted;
-        let failed = |source| StartError::Listen { address, source };
-        let listener = take(given, address).map_or_else(|| bind(address), Ok);
-        match listener {
+        let failed = |source| StartError::Listen { address, source, attempt };
+        match bind(address) {
             Ok(listener) => {
                 let address = listener.local_addr().map_err(failed)?;
                 listeners.push((Open { wanted: *wanted, address }, listener));
@@ -57,26 +94,26 @@ pub(super) fn bind_by(
     Ok(listeners)
 }
 
+/// Binds an address, also one that overlaps with those of these listeners.
+pub(super) fn bind_beside(address: SocketAddr, others: &[TcpListener]) -> io::Result<TcpListener> {
+    let meets = |other: &&TcpListener| {
+        other.local_addr().is_ok_and(|other| other != address && overlap(address, other))
+    };
+    let met: Vec<_> = others.iter().filter(meets).collect();
+    if met.is_empty() {
+        return net::listen(address);
+    }
+    let share = |shared| met.iter().try_for_each(|other| net::share_port(other, shared));
+    share(true)?;
+    let bound = net::listen_beside(address);
+    share(false)?;
+    bound
+}
+
 /// Do these meet at a port, one of them at all addresses?
 pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let any = one.ip().is_unspecified() || other.ip().is_unspecified();
     any && one.port() == other.port() && one.is_ipv4() == other.is_ipv4()
-}
-
-fn take(listeners: &mut Vec<TcpListener>, address: SocketAddr) -> Option<TcpListener> {
-    let is_it = |listener: &TcpListener| listener.local_addr().is_ok_and(|bound| bound == address);
-    let index = listeners.iter().position(is_it)?;
-    Some(listeners.swap_remove(index))
-}
-
-pub(super) fn bind_admin(
-    address: SocketAddr,
-    given: &mut Given,
-) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |source| StartError::Listen { address, source };
-    let listener = given.bind_admin(address).map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
 }
 
 /// Lowers `connections.max` to what the limit of open files allows: two descriptors a connection.

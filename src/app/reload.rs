@@ -9,12 +9,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use super::StartError;
-use super::changes::{changes, needs_restart};
+use super::changes::{self, changes, needs_restart};
+use super::error::{Attempt, StartError};
+use super::given;
 use super::listeners::{self, Open};
 use super::source::Source;
 use crate::config::{Config, Discovery, Listen};
-use crate::control::{Role, Sockets};
+use crate::control::Sockets;
 use crate::discovery::Roster;
 use crate::events::{self, Event, Events, Reload};
 use crate::health::Method;
@@ -60,6 +61,8 @@ pub struct Outcome {
     pub changes: Vec<String>,
     /// What cannot change before a restart.
     pub needs_restart: Vec<String>,
+    /// What is said in vain: something else decides.
+    pub ignored: Vec<String>,
 }
 
 /// Why a configuration is not put in force; one line a fault. The last good one stays.
@@ -72,6 +75,8 @@ pub(super) struct Parts {
     pub(super) listeners: Vec<Open>,
     /// The listeners are systemd's and stay what they are.
     pub(super) fixed: bool,
+    /// The listener of the admin endpoint is systemd's and stays what it is.
+    pub(super) fixed_admin: bool,
     /// What is passed on in a handover.
     pub(super) sockets: Sockets,
     pub(super) live: Live,
@@ -95,6 +100,16 @@ pub(super) fn moves(config: &Config) -> events::Rules {
     }
 }
 
+/// Closes listeners of clients; their connections live on.
+pub(super) fn close(sockets: &Sockets, workers: &[WorkerHandle], addresses: Vec<SocketAddr>) {
+    for address in &addresses {
+        sockets.remove(*address);
+    }
+    if let (Some(worker), false) = (workers.first(), addresses.is_empty()) {
+        worker.close(addresses);
+    }
+}
+
 /// Reloads, one at a time.
 pub(super) struct Reloader {
     /// What the process was started with, for what only a restart changes.
@@ -114,6 +129,11 @@ impl Reloader {
         }
         parts.metrics.set("apiproxy_config_needs_restart", &[], 0.0);
         Self { started: config.clone(), current: config.clone(), source: None, parts }
+    }
+
+    /// What is passed on in a handover.
+    pub(super) fn sockets(&self) -> Sockets {
+        self.parts.sockets.clone()
     }
 
     /// Follows a file and flags from now on.
@@ -163,6 +183,9 @@ impl Reloader {
                 for change in &outcome.needs_restart {
                     warn!(change, "configuration: this is not in force yet");
                 }
+                for ignored in &outcome.ignored {
+                    warn!("{ignored}");
+                }
                 if outcome.changes.is_empty() {
                     info!("the configuration was read again and is unchanged");
                     "unchanged"
@@ -170,44 +193,44 @@ impl Reloader {
                     "applied"
                 }
             }
-            Err(_) => "refused",
+            Err(refusal) => {
+                self.refuse(refusal);
+                return result;
+            }
         };
         let Parts { in_force, metrics, listeners, events, .. } = &self.parts;
         metrics.increment("apiproxy_config_reloads_total", &[("result", word)]);
-        in_force.send_modify(|in_force| match &result {
-            Ok(outcome) => {
+        if let Ok(Outcome { changes, needs_restart, .. }) = &result {
+            in_force.send_modify(|in_force| {
                 in_force.refusal.clear();
-                in_force.needs_restart.clone_from(&outcome.needs_restart);
-                if !outcome.changes.is_empty() {
+                in_force.needs_restart.clone_from(needs_restart);
+                if !changes.is_empty() {
                     in_force.generation += 1;
                     in_force.loaded_at = SystemTime::now();
                     in_force.listen = listeners.iter().map(|open| open.address).collect();
                 }
-            }
-            Err(Refusal(faults)) => in_force.refusal.clone_from(faults),
-        });
-        match &result {
-            Ok(outcome) if outcome.changes.is_empty() => {}
-            Ok(outcome) => {
-                let (generation, changes) =
-                    (in_force.borrow().generation, outcome.changes.join("; "));
+            });
+            if !changes.is_empty() {
+                let (generation, changes) = (in_force.borrow().generation, changes.join("; "));
                 events.record(Event::Reload(Reload::Applied { generation, changes }));
             }
-            Err(Refusal(faults)) => {
-                events.record(Event::Reload(Reload::Refused { faults: faults.join("; ") }));
-            }
+            let waiting = if needs_restart.is_empty() { 0.0 } else { 1.0 };
+            metrics.set("apiproxy_config_needs_restart", &[], waiting);
         }
-        let waiting = if in_force.borrow().needs_restart.is_empty() { 0.0 } else { 1.0 };
-        metrics.set("apiproxy_config_needs_restart", &[], waiting);
         result
+    }
+
+    /// A configuration is wrong: the one in force stays.
+    pub(super) fn refuse(&self, refusal: &Refusal) {
+        let Parts { in_force, metrics, events, .. } = &self.parts;
+        metrics.increment("apiproxy_config_reloads_total", &[("result", "refused")]);
+        in_force.send_modify(|in_force| in_force.refusal.clone_from(&refusal.0));
+        events.record(Event::Reload(Reload::Refused { faults: refusal.0.join("; ") }));
     }
 
     async fn attempt(&mut self) -> Result<Outcome, Refusal> {
         let config = self.read()?;
-        let outcome = Outcome {
-            changes: changes(&self.current, &config),
-            needs_restart: needs_restart(&self.started, &config),
-        };
+        let outcome = self.outcome(&config);
         if outcome.changes.is_empty() {
             self.current = config;
             return Ok(outcome);
@@ -229,24 +252,27 @@ impl Reloader {
         Ok(outcome)
     }
 
-    fn read(&self) -> Result<Config, Refusal> {
-        let Some(source) = &self.source else {
-            return Err(Refusal(vec!["this proxy has no configuration to read again".to_owned()]));
+    /// What it brings about to put this in force.
+    fn outcome(&self, config: &Config) -> Outcome {
+        let mut outcome = Outcome {
+            changes: changes(&self.current, config),
+            needs_restart: needs_restart(&self.started, config),
+            ignored: Vec::new(),
         };
-        let before = source.stamp();
-        let config = source.load().map_err(|error| Refusal(error.lines()))?;
-        let lacks = source.lacks(&config);
-        if !lacks.is_empty() {
-            let fault = |lack| {
-                format!("hardening: {lack} is not allowed since the start; restart apiproxy")
-            };
-            return Err(Refusal(lacks.into_iter().map(fault).collect()));
+        if self.parts.fixed {
+            outcome.changes.retain(|line| !changes::is_about(line, "listen"));
+            outcome.ignored.extend(given::ignored(&config.listen, &self.parts.listeners));
         }
-        if source.stamp() == before {
-            Ok(config)
-        } else {
-            // The watch sees the change too, and reads the file when it is left alone.
-            Err(Refusal(vec!["the file changed while it was read".to_owned()]))
+        if self.parts.fixed_admin {
+            outcome.needs_restart.retain(|line| !changes::is_about(line, "admin.listen"));
+        }
+        outcome
+    }
+
+    fn read(&self) -> Result<Config, Refusal> {
+        match &self.source {
+            Some(source) => source.read(),
+            None => Err(Refusal(vec!["this proxy has no configuration to read again".to_owned()])),
         }
     }
 
@@ -267,18 +293,23 @@ impl Reloader {
         let refuse = |error: String| Refusal(vec![error]);
         let bound = self.bind(&missing, &old).await.map_err(|error| refuse(error.to_string()))?;
         let (new, sockets): (Vec<_>, Vec<_>) = bound.into_iter().unzip();
+        let added: Vec<_> = new.iter().map(|open| open.address).collect();
         stay.extend(new);
         if stay.is_empty() {
             return Err(refuse("none of the addresses in `listen` can be had".to_owned()));
         }
-        for socket in &sockets {
-            let added = self.parts.sockets.add(Role::Listen, socket);
-            added.map_err(|error| refuse(format!("cannot listen: {error}")))?;
-        }
+        self.parts
+            .sockets
+            .add_all(&sockets)
+            .map_err(|error| refuse(format!("cannot listen: {error}")))?;
         // The first data thread accepts.
-        if let (Some(worker), false) = (self.parts.workers.first(), sockets.is_empty()) {
-            let opened = worker.open(sockets).await;
-            opened.map_err(|error| refuse(format!("cannot listen in a data thread: {error}")))?;
+        if let (Some(worker), false) = (self.parts.workers.first(), sockets.is_empty())
+            && let Err(error) = worker.open(sockets).await
+        {
+            for address in added {
+                self.parts.sockets.remove(address);
+            }
+            return Err(refuse(format!("cannot listen in a data thread: {error}")));
         }
         self.parts.listeners = stay;
         Ok(old.into_iter().map(|open| open.address).collect())
@@ -296,12 +327,15 @@ impl Reloader {
         };
         match self.parts.workers.first() {
             Some(worker) if missing.iter().any(meets) => {
-                worker.share_ports(true).await.map_err(StartError::Runtime)?;
-                let bound = listeners::bind_by(missing, &mut Vec::new(), net::listen_beside);
+                let shared = worker.share_ports(true).await;
+                let bound = shared.map_err(StartError::Runtime).and_then(|()| {
+                    listeners::bind_by(missing, Attempt::Reload, net::listen_beside)
+                });
+                // Some of them may be shared, also when not all are.
                 worker.share_ports(false).await.map_err(StartError::Runtime)?;
                 bound
             }
-            _ => listeners::bind(missing, &mut Vec::new()),
+            _ => listeners::bind_by(missing, Attempt::Reload, net::listen),
         }
     }
 
@@ -329,12 +363,7 @@ impl Reloader {
             places.clone_from(&config.discovery);
             differs
         });
-        if let (Some(worker), false) = (workers.first(), unwanted.is_empty()) {
-            for address in &unwanted {
-                self.parts.sockets.remove(*address);
-            }
-            worker.close(unwanted);
-        }
+        close(&self.parts.sockets, workers, unwanted);
         if let Some(source) = &self.source {
             source.set_level(config.log.level);
         }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Refusal;
 use crate::config::{self, Config, ConfigError, LogLevel, Overrides};
 use crate::watch::{Stamp, Watch};
 
@@ -17,6 +18,7 @@ pub struct Source {
     overrides: Overrides,
     set_level: Option<SetLevel>,
     lacks: Option<Lacks>,
+    /// The file as it was when the configuration was read that the process starts with.
     first: Stamp,
 }
 
@@ -46,8 +48,35 @@ impl Source {
         Self { lacks: Some(Box::new(lacks)), ..self }
     }
 
-    pub(super) fn lacks(&self, config: &Config) -> Vec<String> {
+    fn lacks(&self, config: &Config) -> Vec<String> {
         self.lacks.as_ref().map(|lacks| lacks(config)).unwrap_or_default()
+    }
+
+    /// Reads the configuration again.
+    ///
+    /// # Errors
+    /// It is not a valid one, needs more than this process may have, or is being written.
+    pub(super) fn read(&self) -> Result<Config, Refusal> {
+        let before = self.stamp();
+        let config = self.load().map_err(|error| Refusal(error.lines()))?;
+        let lacks = self.lacks(&config);
+        if !lacks.is_empty() {
+            let fault = |lack| {
+                format!("hardening: {lack} is not allowed since the start; restart apiproxy")
+            };
+            return Err(Refusal(lacks.into_iter().map(fault).collect()));
+        }
+        if self.stamp() == before {
+            Ok(config)
+        } else {
+            // The watch sees the change too, and has the file read when it is left alone.
+            Err(Refusal(vec!["the file changed while it was read".to_owned()]))
+        }
+    }
+
+    /// The process has not begun yet, and reads the file once more for that.
+    pub(super) fn begin_anew(&mut self) {
+        self.first = self.stamp();
     }
 
     /// Reads the configuration.
@@ -73,7 +102,7 @@ impl Source {
         self.file.as_deref().map(Stamp::of).unwrap_or_default()
     }
 
-    /// A watch over the file, from the moment on that this was made.
+    /// A watch over the file, from the reading on that the process starts with.
     pub(super) fn watch(&self) -> Watch {
         Watch::new(self.first)
     }

@@ -4,53 +4,65 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use tokio::time::sleep;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::service::SIGNS;
 use crate::systemd::{self, Notifier};
+use crate::watch::LOOK_EVERY;
 
-/// How often it asks whether it is needed.
-const ASK_EVERY: Duration = Duration::from_secs(1);
-
-/// Waits, and tells systemd so.
+/// Tells why it waits, once for each reason, and systemd that it lives.
 #[derive(Debug)]
-pub struct StandBy {
+pub(super) struct StandBy {
     notifier: Notifier,
     pace: Duration,
     watched: bool,
-    told: bool,
+    /// Why it waits, as it was told.
+    reason: Option<String>,
 }
 
 impl StandBy {
     /// Nothing has been told yet.
-    pub fn from_env() -> Self {
+    pub(super) fn from_env() -> Self {
         Self::new(Notifier::from_env(), systemd::watchdog(false))
     }
 
     fn new(notifier: Notifier, watchdog: Option<Duration>) -> Self {
-        let pace = watchdog.map_or(ASK_EVERY, |time| ASK_EVERY.min(time / SIGNS));
-        Self { notifier, pace, watched: watchdog.is_some(), told: false }
+        let pace = watchdog.map_or(LOOK_EVERY, |time| LOOK_EVERY.min(time / SIGNS));
+        Self { notifier, pace, watched: watchdog.is_some(), reason: None }
     }
 
-    /// Waits a while for this reason.
-    pub async fn wait(&mut self, reason: &impl Display) {
-        if !self.told {
-            let reason = reason.to_string();
-            let reason = reason.lines().next().unwrap_or_default();
-            info!(reason, "standing by");
-            self.notifier.ready(false, &format!("standing by: {reason}"));
-            self.told = true;
+    /// It waits for this reason; `is_usual` when nothing is wrong. From the first time on, it has
+    /// started.
+    pub(super) fn tell(&mut self, reason: &impl Display, is_usual: bool) {
+        let reason = reason.to_string();
+        let reason = reason.lines().next().unwrap_or_default().trim_end_matches(':');
+        if self.reason.as_deref() == Some(reason) {
+            return;
         }
-        if self.watched {
+        if is_usual {
+            info!(reason, "standing by");
+        } else {
+            warn!(reason, "standing by");
+        }
+        self.notifier.ready(false, &format!("standing by: {reason}"));
+        self.reason = Some(reason.to_owned());
+    }
+
+    /// Gives a sign of life, if anybody waits for one.
+    pub(super) fn live(&self) {
+        if self.watched && self.is_told() {
             self.notifier.alive();
         }
-        sleep(self.pace).await;
+    }
+
+    /// How often [`Self::live`] is to be called, and the file looked at.
+    pub(super) fn pace(&self) -> Duration {
+        self.pace
     }
 
     /// Has systemd been told that this process has started?
-    pub fn is_told(&self) -> bool {
-        self.told
+    pub(super) fn is_told(&self) -> bool {
+        self.reason.is_some()
     }
 }
 
@@ -58,12 +70,10 @@ impl StandBy {
 mod tests {
     use std::os::unix::net::UnixDatagram;
 
-    use tokio::time::Instant;
-
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn who_waits_has_started_and_lives() {
+    #[test]
+    fn who_waits_has_started_and_lives_and_says_why_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let systemd = UnixDatagram::bind(&path).unwrap();
@@ -75,12 +85,17 @@ mod tests {
         };
         let notifier = Notifier::to(path.as_os_str()).unwrap();
         let mut waits = StandBy::new(notifier, Some(Duration::from_millis(900)));
-        let start = Instant::now();
-        waits.wait(&"another one serves\n  it goes on").await;
+        assert_eq!(waits.pace(), Duration::from_millis(300), "three signs within the time");
+        waits.live();
+        assert!(hear().is_none() && !waits.is_told());
+        waits.tell(&"another one serves\n  it goes on", true);
         assert_eq!(hear().unwrap(), "READY=1\nSTATUS=standing by: another one serves\n");
+        waits.live();
         assert_eq!(hear().unwrap(), "WATCHDOG=1\n");
-        waits.wait(&"another one serves").await;
-        assert_eq!((hear().unwrap(), hear()), ("WATCHDOG=1\n".to_owned(), None));
-        assert_eq!(start.elapsed(), Duration::from_millis(600), "three signs within the time");
+        waits.tell(&"another one serves", true);
+        assert_eq!(hear(), None);
+        waits.tell(&"it does not answer", false);
+        assert_eq!(hear().unwrap(), "READY=1\nSTATUS=standing by: it does not answer\n");
+        assert!(waits.is_told());
     }
 }

@@ -1,5 +1,6 @@
 //! What has to be done, in which order, and what was done: steps, their graph, the plan, the run.
 
+mod alone;
 mod event;
 #[cfg(test)]
 mod fake;
@@ -14,12 +15,13 @@ mod step;
 mod stop;
 mod vitals;
 
+pub use alone::Alone;
 pub use event::{Event, Events};
 pub use graph::{Graph, GraphError};
 pub use lock::{LOCK, Locks, Owner};
 pub use log::{Logged, RunLog};
 pub use plan::{PARALLEL, Plan, Planned, State, observe};
-pub use reach::reach;
+pub use reach::{reach, reach_host};
 pub use run::{Execution, Outcome, Summary, execute};
 pub use step::{Change, Check, Context, Disruption, Hosts, Lane, Step, StepError, StepId};
 pub use stop::{Level, Stop, Stopper};

@@ -8,7 +8,7 @@ mod node;
 mod report;
 
 pub use api::{Api, etcd_command, kubectl, members_in_shell};
-pub use certificates::{CertificateError, days_left, is_ending, pins};
-pub use member::{Member, MemberError, members, quorum, removable};
+pub use certificates::{CertificateError, Expiry, expiry, is_ending, pins};
+pub use member::{Member, MemberError, MemberState, member_state, members, quorum, removable};
 pub use node::{Node, NodeError, nodes};
 pub use report::{Part, Report, script};

@@ -4,6 +4,8 @@ mod cidr;
 mod cluster;
 mod cron;
 mod csv;
+mod draft;
+mod edit;
 mod error;
 mod example;
 mod range;
@@ -28,6 +30,8 @@ pub use cluster::{
     Monitoring, Network, Overrides, Placement, Role, Ssh, Taint, Topology,
 };
 pub use cron::{CronFields, cron_fields};
+pub use draft::{Draft, DraftError};
+pub use edit::EditError;
 pub use error::{FileFaults, SpecError};
 pub use example::example;
 pub use range::{Pattern, RangeError};
@@ -46,10 +50,15 @@ pub const KIND: &str = "Cluster";
 ///
 /// The file cannot be read or is no valid cluster: all its faults are told at once.
 pub fn load(path: &Path) -> Result<Cluster, SpecError> {
-    let text = read_text(path)?;
+    parse_file(path, &read_text(path)?, None)
+}
+
+/// Reads a cluster from the text of this file, and from that of its table of hosts in place of what the
+/// table says.
+fn parse_file(path: &Path, text: &str, table: Option<&str>) -> Result<Cluster, SpecError> {
     let base = path.parent().unwrap_or(Path::new(""));
     let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
-    parse(&path.display().to_string(), &text, base, home.as_deref())
+    parse_with(&path.display().to_string(), text, (base, home.as_deref()), table)
 }
 
 /// Reads a cluster from the text of a file called `name`. Relative paths in it start from `base`,
@@ -64,12 +73,21 @@ pub fn parse(
     base: &Path,
     home: Option<&Path>,
 ) -> Result<Cluster, SpecError> {
+    parse_with(name, text, (base, home), None)
+}
+
+fn parse_with(
+    name: &str,
+    text: &str,
+    (base, home): (&Path, Option<&Path>),
+    rows: Option<&str>,
+) -> Result<Cluster, SpecError> {
     let (document, faults) = Document::parse(name, text)?;
     let mut faults = document.expect_kind(KIND, faults)?;
     let Some(raw) = document.read::<shape::File>(&mut faults) else {
         return Err(SpecError::Faults(FileFaults(vec![faults])));
     };
-    let around = validate::Surroundings { document: &document, base, home };
+    let around = validate::Surroundings { document: &document, base, home, rows };
     let (cluster, table) = validate::cluster(raw, around, &mut faults);
     let faults: Vec<_> =
         [Some(faults), table].into_iter().flatten().filter(|faults| !faults.is_empty()).collect();
@@ -88,18 +106,20 @@ pub struct SourceFile {
     pub content: String,
 }
 
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 /// The texts that a cluster is read from: the file, then the table of hosts that it names.
 ///
 /// # Errors
 /// As [`load`], but only as far as they cannot be read.
 pub fn sources(path: &Path) -> Result<Vec<SourceFile>, SpecError> {
     let read = |path: &Path| -> Result<SourceFile, SpecError> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(SourceFile { name, content: read_text(path)? })
+        Ok(SourceFile { name: name_of(path), content: read_text(path)? })
     };
     let file = read(path)?;
-    let (document, mut faults) = Document::parse(&path.display().to_string(), &file.content)?;
-    let table = document.read::<shape::File>(&mut faults).and_then(|file| file.spec?.hosts_from);
+    let table = edit::table_of(&file.content);
     let base = path.parent().unwrap_or(Path::new(""));
     let table = table.map(|table| read(&base.join(table))).transpose()?;
     Ok([file].into_iter().chain(table).collect())

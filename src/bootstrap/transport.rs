@@ -201,7 +201,7 @@ pub enum TransportError {
         limit: Duration,
     },
     /// The connection was lost while something was under way.
-    #[error("{host}: the connection was lost: {reason}")]
+    #[error("{host}: the connection was lost: {reason}; is it up?")]
     Lost {
         /// The host's name in the spec.
         host: String,

@@ -3,15 +3,24 @@
 mod access;
 mod apply;
 mod artifacts;
+mod certs;
 mod check;
 mod document;
 mod etcd;
+mod file;
+mod job;
+mod kubeconfig;
+mod leaving;
 mod new;
 mod plan;
 mod progress;
 mod prompt;
+mod replace;
 mod report;
+mod reset;
 mod schema;
+mod status;
+mod upgrade;
 
 use super::CliError;
 
@@ -24,7 +33,13 @@ Begin with an example, and put your hosts in:
 Then see whether the hosts are fit and what would be done, and do it:
   apiproxy bootstrap check --file cluster.yaml
   apiproxy bootstrap plan --file cluster.yaml
-  apiproxy bootstrap apply --file cluster.yaml")]
+  apiproxy bootstrap apply --file cluster.yaml
+And from then on:
+  apiproxy bootstrap status --file cluster.yaml       # exit 1 when something is not well
+  apiproxy bootstrap kubeconfig --file cluster.yaml   # the admin's, for kubectl
+  apiproxy bootstrap certs renew --file cluster.yaml  # what ends within four months
+  apiproxy bootstrap replace cp2 s1 --write           # a spare takes the place of a host, dead or alive
+  apiproxy bootstrap upgrade --to v1.35.1 --write")]
 pub(super) enum Args {
     /// Print a commented cluster file to begin with.
     New(new::Args),
@@ -37,6 +52,18 @@ pub(super) enum Args {
     Plan(plan::Args),
     /// Make the hosts what the file says. Can be run again at any time.
     Apply(apply::Args),
+    /// Let a spare take the place of a host, dead or alive: a control plane, an etcd member or a worker.
+    Replace(replace::Args),
+    /// Bring the cluster to another version of Kubernetes, node by node.
+    Upgrade(upgrade::Args),
+    /// Show the cluster as it is: nodes, etcd, proxies, versions, and what is not well.
+    Status(status::Args),
+    /// Show when certificates end; `certs renew` renews them in place.
+    Certs(certs::Args),
+    /// Fetch the admin's kubeconfig.
+    Kubeconfig(kubeconfig::Args),
+    /// Take the cluster apart, or some hosts out of it. Asks for the cluster's name.
+    Reset(reset::Args),
     /// Back up the cluster, and prove the backups.
     #[command(subcommand)]
     Etcd(etcd::Args),
@@ -51,6 +78,12 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         Args::Artifacts(args) => artifacts::run(args),
         Args::Plan(args) => plan::run(args),
         Args::Apply(args) => apply::run(args),
+        Args::Replace(args) => replace::run(args),
+        Args::Upgrade(args) => upgrade::run(args),
+        Args::Status(args) => status::run(args),
+        Args::Certs(args) => certs::run(args),
+        Args::Kubeconfig(args) => kubeconfig::run(args),
+        Args::Reset(args) => reset::run(args),
         Args::Etcd(args) => etcd::run(args),
         Args::Schema => schema::run(),
     }

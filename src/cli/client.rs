@@ -34,9 +34,10 @@ async fn fetch<T: DeserializeOwned>(admin: SocketAddr, path: &str) -> Result<T, 
     let (code, body) = match timeout(PATIENCE, get(admin, path)).await {
         Ok(answer) => answer?,
         Err(_) => {
-            return Err(CliError::Failed(format!(
-                "{admin} takes connections, but does not answer within {PATIENCE:?}: the proxy is \
-                 stuck, or another program listens there"
+            return Err(CliError::Silent(format!(
+                "{admin} takes connections, but does not answer within {PATIENCE:?}: apiproxy is \
+                 suspended or stuck, or another program listens there\n  its log may tell why; if it \
+                 stays so, restart it"
             )));
         }
     };

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::outage::Outage;
 use super::{CliError, output, runtime};
 use crate::admin::BackendStatus;
 use crate::config::DEFAULT_CONTROL_SOCKET;
-use crate::control::{Answer, AskError, Code, Request, ask};
+use crate::control::{Answer, Request, ask};
 
 /// How often `--wait` looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -30,17 +31,7 @@ pub(super) struct Socket {
 impl Socket {
     /// Asks once.
     pub(super) async fn ask(&self, request: &Request) -> Result<Answer, CliError> {
-        ask(&self.path, request).await.map_err(|error| match error {
-            AskError::Refused(refusal) if refusal.code == Code::UnknownBackend => {
-                CliError::Usage(refusal.to_string())
-            }
-            error => CliError::Failed(error.to_string()),
-        })
-    }
-
-    /// An answer to another question is a defect of whoever gave it.
-    pub(super) fn odd(&self, answer: &Answer) -> CliError {
-        CliError::Failed(format!("{} gave an odd answer: {answer:?}", self.path.display()))
+        Ok(ask(&self.path, request).await?)
     }
 }
 
@@ -89,7 +80,7 @@ pub(super) fn drain(args: &Drain) -> Result<(), CliError> {
         let answer = args.socket.ask(&request).await?;
         let Answer::Drained { backend, changed, connections, others, within_seconds } = answer
         else {
-            return Err(args.socket.odd(&answer));
+            return Err(CliError::odd_answer(&answer));
         };
         let was = if changed { "is" } else { "was already" };
         let rest = match (connections, others) {
@@ -120,7 +111,7 @@ pub(super) fn undrain(args: &Undrain) -> Result<(), CliError> {
     runtime()?.block_on(async {
         let answer = args.socket.ask(&Request::Undrain { backend: args.backend.clone() }).await?;
         let Answer::Undrained { backend, changed, state, reason } = answer else {
-            return Err(args.socket.odd(&answer));
+            return Err(CliError::odd_answer(&answer));
         };
         let back = if changed { "takes part again" } else { "was not drained" };
         output::emit(&format!("{backend} {back}; it is {state}: {reason}\n"))
@@ -130,10 +121,31 @@ pub(super) fn undrain(args: &Undrain) -> Result<(), CliError> {
 /// Waits until the backend has no connection.
 async fn wait(socket: &Socket, backend: &str, time: Duration) -> Result<(), CliError> {
     let start = Instant::now();
-    let mut shown = None;
+    let (mut shown, mut outage) = (None, Outage::new());
     let terminal = io::stdout().is_terminal();
     loop {
-        let Some(status) = look(socket, backend).await? else {
+        let status = match look(socket, backend).await {
+            Ok(status) => status,
+            // It may come back: there is time for that.
+            Err(error @ CliError::Silent(_)) if start.elapsed() < time => {
+                if let Some(line) = outage.tell(&error) {
+                    complain(terminal, &line)?;
+                }
+                continue;
+            }
+            Err(error @ CliError::Silent(_)) => {
+                return Err(CliError::Failed(format!(
+                    "{}\n  {backend} was drained; `apiproxy status` tells whether it is empty once the \
+                     proxy goes on",
+                    outage.describe(&error)
+                )));
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(line) = outage.over() {
+            complain(terminal, &line)?;
+        }
+        let Some(status) = status else {
             return end_line(terminal, &format!("{backend} has left the configuration"));
         };
         let left = status.connections;
@@ -166,13 +178,20 @@ async fn wait(socket: &Socket, backend: &str, time: Duration) -> Result<(), CliE
 async fn look(socket: &Socket, backend: &str) -> Result<Option<BackendStatus>, CliError> {
     match socket.ask(&Request::Status {}).await? {
         Answer::Status(status) => Ok(status.backends.into_iter().find(|b| b.name == backend)),
-        answer => Err(socket.odd(&answer)),
+        answer => Err(CliError::odd_answer(&answer)),
     }
 }
 
 /// The last line of what has been shown; on a terminal in place of the one before.
 fn end_line(terminal: bool, text: &str) -> Result<(), CliError> {
     output::emit(&format!("{}{text}\n", if terminal { "\r\x1b[K" } else { "" }))
+}
+
+/// A complaint, in place of the line that is shown.
+fn complain(terminal: bool, text: &str) -> Result<(), CliError> {
+    output::emit(if terminal { "\r\x1b[K" } else { "" })?;
+    output::complain(&text);
+    Ok(())
 }
 
 fn count(connections: usize) -> String {

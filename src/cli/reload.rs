@@ -17,7 +17,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     runtime()?.block_on(async {
         match args.socket.ask(&Request::Reload {}).await? {
             Answer::Reloaded { outcome } => output::emit(&format!("{outcome}\n")),
-            answer => Err(args.socket.odd(&answer)),
+            answer => Err(CliError::odd_answer(&answer)),
         }
     })
 }

@@ -5,11 +5,12 @@ use tracing::{info, warn};
 
 use super::args::ProxyArgs;
 use super::{CliError, logging, runtime};
-use crate::app::{self, Commands, Given, Source, StandBy, StartError};
+use crate::app::{self, Bound, Candidate, Commands, Given, Loaded, Source, Turn};
 use crate::config::Config;
+use crate::control::{self, Incumbent};
+use crate::discovery;
 use crate::hardening::{self, Plan};
 use crate::signal::{Hangups, Terminations};
-use crate::{control, discovery};
 
 /// Flags of `run`.
 #[derive(Debug, clap::Args)]
@@ -39,26 +40,59 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let source = args.proxy.source()?;
     let config = source.load()?;
-    // Before the first thread starts: all of them inherit it.
-    let (source, report) = close_in(args, &config, source);
-    let (_log, set_level) = logging::start(config.log);
-    let source = source.with_log(set_level);
-    if let Some(report) = report {
-        report.log();
-    } else {
-        warn!("hardening is switched off");
+    // It may stand by for days with the key of a client certificate in memory.
+    if is_to_be_closed_in(args, &config) {
+        hardening::keep_memory_private();
     }
+    let early = logging::start_without_thread(config.log);
     let runtime = runtime()?;
-    let result = runtime.block_on(serve(&config, source, args));
+    let result = runtime.block_on(async {
+        let failed = |error| CliError::Failed(format!("cannot handle signals: {error}"));
+        let mut terminations = Terminations::new().map_err(failed)?;
+        let hangups = Hangups::new().map_err(failed)?;
+        tokio::select! {
+            turn = turn(config, source, args) => Ok(Some((turn?, terminations, hangups))),
+            signal = terminations.next() => {
+                info!(signal, "told to end");
+                Ok(None)
+            }
+        }
+    });
+    let result = result.and_then(|begun| {
+        let Some((turn, terminations, hangups)) = begun else { return Ok(()) };
+        let Turn { prepared, given, refusal, source } = turn;
+        // Before the first thread starts: all of them inherit it.
+        let (source, report) = close_in(args, prepared.config(), source);
+        let (_log, set_level) = logging::start(prepared.config().log);
+        drop(early);
+        let source = source.with_log(set_level);
+        if let Some(report) = report {
+            report.log();
+        } else {
+            warn!("hardening is switched off");
+        }
+        runtime.block_on(async {
+            let mut bound = app::build_on(prepared, given)?;
+            bound.follow(source);
+            if let Some(refusal) = refusal {
+                bound.refused(&refusal);
+            }
+            Box::pin(serve(bound, terminations, hangups)).await
+        })
+    });
     // A look-up that hangs in the resolver must not hold up the end.
     runtime.shutdown_background();
     result
 }
 
+fn is_to_be_closed_in(args: &Args, config: &Config) -> bool {
+    config.hardening.enabled && !args.no_hardening
+}
+
 /// Closes the process in for this configuration, unless that is switched off. A later one that needs
 /// more is refused.
 fn close_in(args: &Args, config: &Config, source: Source) -> (Source, Option<hardening::Report>) {
-    if !config.hardening.enabled || args.no_hardening {
+    if !is_to_be_closed_in(args, config) {
         return (source, None);
     }
     let file = source.file().map(ToOwned::to_owned);
@@ -83,19 +117,27 @@ fn close_in(args: &Args, config: &Config, source: Source) -> (Source, Option<har
     (source.with_limits(lacks), Some(report))
 }
 
-async fn serve(config: &Config, source: Source, args: &Args) -> Result<(), CliError> {
-    let failed = |error| CliError::Failed(format!("cannot handle signals: {error}"));
-    let mut terminations = Terminations::new().map_err(failed)?;
-    let hangups = Hangups::new().map_err(failed)?;
-    let given = tokio::select! {
-        given = given(config, args) => given?,
-        signal = terminations.next() => {
-            info!(signal, "told to end");
-            return Ok(());
-        }
+/// What the process starts with. Waits while a newer generation serves.
+async fn turn(config: Config, source: Source, args: &Args) -> Result<Turn, CliError> {
+    let socket = config.admin.control_socket.clone();
+    let candidate = Candidate::new(source, Loaded::new(config)?);
+    let given = Given::from_env()?.generation(args.generation);
+    if !args.take_over {
+        return Ok(candidate.start(given)?);
+    }
+    let Some(socket) = socket else {
+        return Err(CliError::Usage(
+            "--take-over needs a control socket: admin.controlSocket is empty".to_owned(),
+        ));
     };
-    let mut bound = app::build_on(config, given)?;
-    bound.follow(source);
+    Ok(candidate.turn(Incumbent::at(&socket, args.generation), given).await?)
+}
+
+async fn serve(
+    bound: Bound,
+    mut terminations: Terminations,
+    hangups: Hangups,
+) -> Result<(), CliError> {
     let drain = bound.drain();
     let drain_timeout = bound.drain_timeout();
     let reloads = reload_at(hangups, bound.commands());
@@ -126,31 +168,5 @@ async fn reload_at(mut hangups: Hangups, commands: Commands) {
         hangups.next().await;
         info!("SIGHUP: the configuration is read again");
         let _told = commands.reload().await;
-    }
-}
-
-/// What the process starts with. Waits while a newer generation serves.
-async fn given(config: &Config, args: &Args) -> Result<Given, CliError> {
-    let given = Given::from_env()?.generation(args.generation);
-    if !args.take_over {
-        return Ok(given);
-    }
-    let Some(path) = &config.admin.control_socket else {
-        return Err(CliError::Usage(
-            "--take-over needs a control socket: admin.controlSocket is empty".to_owned(),
-        ));
-    };
-    let mut stand_by = StandBy::from_env();
-    loop {
-        let given = match control::take_over(path, args.generation).await {
-            Ok(Some(takeover)) => given.taken_over(takeover),
-            Ok(None) => given,
-            Err(error) if error.passes() => {
-                stand_by.wait(&error).await;
-                continue;
-            }
-            Err(error) => return Err(StartError::from(error).into()),
-        };
-        return Ok(given.stood_by(stand_by.is_told()));
     }
 }

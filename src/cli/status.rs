@@ -2,13 +2,15 @@
 
 mod feed;
 mod render;
+mod source;
 mod watch;
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::output::{self, Format};
-use super::{CliError, client, runtime};
+use super::{CliError, runtime};
+use source::Source;
 
 /// Flags of `status`.
 #[derive(Debug, clap::Args)]
@@ -16,11 +18,12 @@ use super::{CliError, client, runtime};
     after_help = "Exit 0 when a backend is ready, 1 when none is or the proxy cannot be reached; with --events, 0 when it can. The same in a browser: http://127.0.0.1:10242/"
 )]
 pub(super) struct Args {
-    /// The proxy's admin.listen [default: 127.0.0.1:10242].
+    /// The proxy's admin.listen, which is asked in place of the control socket [default:
+    /// 127.0.0.1:10242].
     #[arg(long, value_name = "IP:PORT", env = "APIPROXY_ADMIN")]
     admin: Option<SocketAddr>,
-    /// With --events and without --admin: the proxy's admin.controlSocket, which tells of an event at
-    /// once; "" for none [default: /run/apiproxy/control.sock if somebody answers there].
+    /// The proxy's admin.controlSocket, which is asked unless --admin is given; "" for none [default:
+    /// /run/apiproxy/control.sock if somebody answers there, else admin.listen].
     #[arg(long, value_name = "PATH", env = "APIPROXY_CONTROL_SOCKET")]
     control_socket: Option<OsString>,
     /// Form of the output.
@@ -35,12 +38,6 @@ pub(super) struct Args {
     watch: bool,
 }
 
-impl Args {
-    fn admin(&self) -> SocketAddr {
-        self.admin.unwrap_or(DEFAULT_ADMIN)
-    }
-}
-
 /// The default of `admin.listen`.
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10242);
 
@@ -49,14 +46,15 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         if args.watch {
             return watch::run(args).await;
         }
+        let source = Source::new(args);
         if args.events {
-            let history = feed::list(args).await?;
+            let history = source.events().await?;
             return match args.output {
                 Format::Json => output::emit_json(&history),
                 Format::Table => output::emit(&render::events(&history.events)),
             };
         }
-        let status = client::status(args.admin()).await?;
+        let status = source.status().await?;
         match args.output {
             Format::Json => output::emit_json(&status)?,
             Format::Table => output::emit(&render::status(&status))?,

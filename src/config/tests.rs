@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::document::Document;
-use super::{Config, ConfigError, KIND, Overrides};
+use super::validate::ThisHost;
+use super::{Config, ConfigError, Overrides};
 
 /// The sample of the design, with files that exist in the folder of [`certificates`].
 const SAMPLE: &str = r#"apiVersion: apiproxy.io/v1alpha1
@@ -61,21 +61,25 @@ fn certificates() -> TempDir {
     folder
 }
 
-/// Parses on a host without a default CA.
+/// A host without a default CA, whose addresses are those that end in 5.
+fn host() -> ThisHost<'static> {
+    let is_own = |ip: std::net::IpAddr| ip.to_string().ends_with('5');
+    ThisHost { default_ca: Path::new("/nowhere/ca.crt"), is_own }
+}
+
+/// Parses on that host.
 fn parse_in(base: &Path, text: &str, overrides: &Overrides) -> Result<Config, ConfigError> {
-    let (document, faults) = Document::parse("proxy.yaml", text)?;
-    let faults = document.expect_kind(KIND, faults)?;
-    super::finish(Some(&document), faults, base, overrides, Path::new("/nowhere/ca.crt"))
+    super::read("proxy.yaml", text, base, overrides, host())
 }
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     parse_in(Path::new("/nowhere"), text, &Overrides::default())
 }
 
-/// Flags alone, on a host without a default CA.
+/// Flags alone, on that host.
 fn flags(overrides: &Overrides) -> Result<Config, ConfigError> {
     let none = super::Faults::new("", "");
-    super::finish(None, none, Path::new(""), overrides, Path::new("/nowhere/ca.crt"))
+    super::finish(None, none, Path::new(""), overrides, host())
 }
 
 /// Flags that suffice.

@@ -4,6 +4,7 @@ mod addresses;
 mod discovery;
 mod tls;
 
+use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -31,8 +32,17 @@ pub(super) struct Surroundings<'a> {
     pub(super) overrides: &'a Overrides,
     /// The folder that relative paths of the file start from.
     pub(super) base: &'a Path,
+    /// The host that the configuration is for.
+    pub(super) host: ThisHost<'a>,
+}
+
+/// What validation goes by besides the text.
+#[derive(Clone, Copy)]
+pub(super) struct ThisHost<'a> {
     /// The CA to use when none is given, provided it exists.
     pub(super) default_ca: &'a Path,
+    /// Is this an address of the host? Asked only where a wildcard listens at a backend's port.
+    pub(super) is_own: fn(IpAddr) -> bool,
 }
 
 /// Turns the values into a configuration. Every fault is noted; with any, the result is for the

@@ -42,7 +42,8 @@ pub fn show_counters(metrics: &Metrics) {
 #[derive(Debug, Default)]
 pub(super) struct UnderWay(Cell<bool>);
 
-struct Turn<'a>(&'a Cell<bool>);
+/// The handover that is under way.
+pub(super) struct Turn<'a>(&'a Cell<bool>);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
@@ -56,22 +57,13 @@ impl UnderWay {
     }
 }
 
-/// Hands the sockets over to whoever asks on this stream.
+/// Hands the sockets over to whoever asks on this stream, whose turn it is.
 pub(super) async fn hand_over(
     parts: &Parts,
-    handovers: &UnderWay,
+    turn: Turn<'_>,
     stream: &mut UnixStream,
     lines: &mut Lines,
-    generation: Option<u32>,
 ) -> io::Result<()> {
-    let count = |result| parts.metrics.increment("apiproxy_handovers_total", &[("result", result)]);
-    let turn = match may_hand_over(parts, handovers, generation) {
-        Ok(turn) => turn,
-        Err(refusal) => {
-            count("refused");
-            return say(stream, Answer::Refused(refusal)).await;
-        }
-    };
     let successor = stream.peer_cred().ok().and_then(|peer| peer.pid()).unwrap_or_default();
     info!(successor, "handing over: passing the listeners on, and serving until it does");
     let outcome = match offer(parts, stream).await {
@@ -79,7 +71,7 @@ pub(super) async fn hand_over(
         Err(error) => Err(error),
     };
     if let Err(error) = outcome {
-        count("failed");
+        count(parts, "failed");
         let why = format!("process {successor}: {error}");
         parts.view.events.record(Event::Handover(Handover::Failed { why }));
         let refusal = Refusal::new(Code::Busy, format!("the handover was given up: {error}"))
@@ -99,7 +91,13 @@ pub(super) async fn hand_over(
     say(stream, Answer::Released {}).await
 }
 
-fn may_hand_over<'a>(
+/// Counts a handover that does not take place.
+pub(super) fn count(parts: &Parts, result: &'static str) {
+    parts.metrics.increment("apiproxy_handovers_total", &[("result", result)]);
+}
+
+/// Is this the moment to hand over to a process of this generation?
+pub(super) fn may_hand_over<'a>(
     parts: &Parts,
     handovers: &'a UnderWay,
     generation: Option<u32>,

@@ -1,5 +1,7 @@
 //! What is said over the control socket: one JSON document a line, with the protocol's version.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -9,6 +11,10 @@ use crate::model::State;
 
 /// The version of the protocol that is spoken. It changes when an older program would misunderstand.
 pub const VERSION: u32 = 1;
+
+/// Who follows the events hears something this often at least, if only that there are none: so it can
+/// tell a quiet proxy from one that is stuck.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// What the running proxy is asked. Unknown requests and fields are refused: a command that is half
 /// understood is worse than none.
@@ -22,7 +28,8 @@ pub enum Request {
         /// Only what is newer than the event with this number.
         #[serde(default)]
         after: u64,
-        /// And what happens from now on: an answer each time, until either side hangs up.
+        /// And what happens from now on: an answer each time, and an empty one when it has been quiet
+        /// for two seconds, until either side hangs up.
         #[serde(default)]
         follow: bool,
     },
@@ -177,6 +184,11 @@ pub struct Reply {
 }
 
 impl Request {
+    /// Does it change anything?
+    pub(super) fn acts(&self) -> bool {
+        !matches!(self, Self::Status {} | Self::Events { .. })
+    }
+
     /// The request as a line.
     pub fn encode(&self) -> Vec<u8> {
         line(&Asked { version: VERSION, request: self })

@@ -3,26 +3,27 @@
 use std::io;
 use std::os::unix::net::UnixListener as StdListener;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::handover::{UnderWay, hand_over};
+use super::handover::{self, UnderWay, hand_over, may_hand_over};
 use super::line::Lines;
-use super::protocol::{Answer, Code, Refusal, Reply, Request};
+use super::protocol::{Answer, Code, HEARTBEAT, Refusal, Reply, Request};
 use super::{Sockets, commands};
-use crate::admin::{History, View};
+use crate::admin::View;
 use crate::events::Rules;
 use crate::metrics::Metrics;
 use crate::model::Writer;
+use crate::seats::{Progress, Seats};
+use crate::throttle::Throttle;
 
-/// Clients heard at a time; more wait.
+/// Clients heard at a time. One that asks nothing gives way to the next.
 const MOST_CLIENTS: usize = 16;
 
 /// Clients that follow the events at a time: seats must be left for commands.
@@ -30,6 +31,9 @@ const MOST_FOLLOWERS: usize = 8;
 
 /// How long the last event, that the process ends, is waited for.
 const LAST_WORD: Duration = Duration::from_millis(100);
+
+/// A failure to accept, and a client that loses its seat, are logged at most this often.
+const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// A request is a name and some words.
 pub(super) const LONGEST_REQUEST: usize = 16 * 1024;
@@ -77,42 +81,47 @@ pub async fn serve(listener: StdListener, parts: Parts) -> io::Result<()> {
     phases.serving().await;
     let followers = Semaphore::new(MOST_FOLLOWERS);
     let shared = Rc::new(Shared { parts, handovers: UnderWay::default(), followers });
-    let seats = Arc::new(Semaphore::new(MOST_CLIENTS));
-    let mut clients = JoinSet::new();
+    let mut seats = Seats::new(MOST_CLIENTS);
+    let (mut failures, mut sheds) = (Throttle::new(WARN_EVERY), Throttle::new(WARN_EVERY));
     loop {
-        let seat = tokio::select! {
+        let has_room = seats.has_room();
+        tokio::select! {
             biased;
             () = phases.draining() => break,
-            seat = seats.clone().acquire_owned() => seat,
-        };
-        let Ok(seat) = seat else { break };
-        let stream = tokio::select! {
-            biased;
-            () = phases.draining() => break,
-            Some(_) = clients.join_next() => continue,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+            () = seats.changed() => {}
+            accepted = listener.accept(), if has_room => match accepted {
+                Ok((stream, _)) => {
+                    let shared = shared.clone();
+                    if seats.seat(|progress| attend(stream, shared, progress))
+                        && let Some(left_out) = sheds.admit()
+                    {
+                        warn!(left_out, "a client of the control socket that asked nothing has lost its seat to another one");
+                    }
+                    // A request that is here already is read before anybody else comes in.
+                    yield_now().await;
+                }
                 Err(error) => {
-                    warn!(%error, "cannot accept on the control socket");
+                    if let Some(left_out) = failures.admit() {
+                        warn!(%error, left_out, "cannot accept on the control socket");
+                    }
                     sleep(Duration::from_millis(100)).await;
-                    continue;
                 }
             },
-        };
-        let shared = shared.clone();
-        clients.spawn_local(async move {
-            let _seat = seat;
-            if let Err(error) = Client::new(stream, shared).hear().await {
-                debug!(%error, "a client of the control socket went away");
-            }
-        });
+        }
     }
     // The socket is closed when its duplicates are.
     drop(listener);
     shared.parts.sockets.clear();
     // Who waits for an answer gets it: above all, the process that has taken over.
-    let _ = timeout(PATIENCE, async { while clients.join_next().await.is_some() {} }).await;
+    let _ = timeout(PATIENCE, seats.emptied()).await;
     Ok(())
+}
+
+async fn attend(stream: UnixStream, shared: Rc<Shared>, progress: Progress) {
+    let client = Client { stream, lines: Lines::default(), shared, progress, stands_by: false };
+    if let Err(error) = client.hear().await {
+        debug!(%error, "a client of the control socket went away");
+    }
 }
 
 /// One client.
@@ -120,24 +129,37 @@ struct Client {
     stream: UnixStream,
     lines: Lines,
     shared: Rc<Shared>,
+    progress: Progress,
+    /// It was refused a handover, and stands by for another moment.
+    stands_by: bool,
 }
 
 impl Client {
-    fn new(stream: UnixStream, shared: Rc<Shared>) -> Self {
-        Self { stream, lines: Lines::default(), shared }
-    }
-
     /// Answers its requests until it goes away or stays silent.
     async fn hear(mut self) -> io::Result<()> {
         if let Err(refusal) = may_ask(&self.stream) {
             return self.answer(Answer::Refused(refusal)).await;
         }
         while let Some(line) = self.line().await? {
+            self.progress.asked();
             let answer = match Request::decode(&line) {
                 Ok(Request::Handover { generation }) => {
-                    let Shared { parts, handovers, .. } = &*self.shared;
-                    let (stream, lines) = (&mut self.stream, &mut self.lines);
-                    return hand_over(parts, handovers, stream, lines, generation).await;
+                    let shared = self.shared.clone();
+                    match may_hand_over(&shared.parts, &shared.handovers, generation) {
+                        Ok(turn) => {
+                            let (stream, lines) = (&mut self.stream, &mut self.lines);
+                            return hand_over(&shared.parts, turn, stream, lines).await;
+                        }
+                        Err(refusal) => {
+                            // Who asks again has been counted.
+                            if !std::mem::replace(&mut self.stands_by, true) {
+                                handover::count(&shared.parts, "refused");
+                            }
+                            // It keeps its seat: it waits for this process to end.
+                            self.answer(Answer::Refused(refusal)).await?;
+                            continue;
+                        }
+                    }
                 }
                 Ok(Request::Events { after, follow: true }) => return self.follow(after).await,
                 Ok(request) => act(&self.shared.parts, request).await,
@@ -146,13 +168,15 @@ impl Client {
                     return self.answer(Answer::Refused(refusal)).await;
                 }
             };
+            self.progress.answered();
             self.answer(answer).await?;
+            self.progress.asks_again();
         }
         Ok(())
     }
 
-    /// Tells of events until the client hangs up or the drain begins. One that does not keep up loses
-    /// its seat.
+    /// Tells of events until the client hangs up or the drain begins, and now and then that there are
+    /// none. One that does not keep up loses its seat.
     async fn follow(mut self, mut after: u64) -> io::Result<()> {
         let shared = self.shared.clone();
         let Ok(_seat) = shared.followers.try_acquire() else {
@@ -164,7 +188,7 @@ impl Client {
         let mut over = false;
         loop {
             news.mark_unchanged();
-            let history = History::after(events, after);
+            let history = shared.parts.view.history(after);
             after = history.latest().unwrap_or(after);
             self.answer(Answer::Events(history)).await?;
             if over {
@@ -179,6 +203,7 @@ impl Client {
                     // What is missing then has been told to the log at least.
                     let _ = timeout(LAST_WORD, news.changed()).await;
                 }
+                () = sleep(HEARTBEAT) => {}
                 said = self.lines.next(&mut self.stream, LONGEST_REQUEST) => {
                     if said?.is_none() {
                         return Ok(());
@@ -191,8 +216,18 @@ impl Client {
     }
 
     async fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut phases = self.shared.parts.view.drain.phases();
         let line = self.lines.next(&mut self.stream, LONGEST_REQUEST);
-        let line = timeout(PATIENCE, line).await?;
+        let line = tokio::select! {
+            biased;
+            // Who stands by hears at once that its turn may have come, and may wait for days.
+            () = phases.draining(), if self.stands_by => {
+                self.shared.parts.view.replaced.notify_one();
+                return Ok(None);
+            }
+            line = line => line,
+            () = sleep(PATIENCE), if !self.stands_by => return Err(io::ErrorKind::TimedOut.into()),
+        };
         if let Err(error) = &line
             && error.kind() == io::ErrorKind::InvalidData
         {
@@ -225,7 +260,7 @@ fn may_ask(stream: &UnixStream) -> Result<(), Refusal> {
 async fn act(parts: &Parts, request: Request) -> Answer {
     match request {
         Request::Status {} => Answer::Status(Box::new(parts.view.status())),
-        Request::Events { after, .. } => Answer::Events(History::after(&parts.view.events, after)),
+        Request::Events { after, .. } => Answer::Events(parts.view.history(after)),
         Request::Drain { backend, force } => {
             let within = parts.rules.borrow().drain_timeout;
             commands::drain(&parts.writer, &parts.view.events, &backend, force, within)

@@ -37,6 +37,19 @@ impl Sockets {
         Ok(())
     }
 
+    /// Adds TCP listeners of clients: all of them, or none when a descriptor is missing.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn add_all(&self, listeners: &[TcpListener]) -> io::Result<()> {
+        let copies: Vec<_> =
+            listeners.iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?;
+        for copy in copies {
+            self.put(Role::Listen, copy.into());
+        }
+        Ok(())
+    }
+
     /// Adds the control socket.
     ///
     /// # Errors

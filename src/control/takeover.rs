@@ -1,9 +1,9 @@
-//! The side of a handover that takes: gets the listening sockets, serves on them once it knows its
-//! backends, and says so.
+//! The side of a handover that takes, once it has the listening sockets: serves on them when it knows
+//! its backends, and says so.
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -13,8 +13,7 @@ use tracing::{info, warn};
 
 use super::client::{LONGEST_ANSWER, read};
 use super::line::Lines;
-use super::passing;
-use super::protocol::{Answer, Code, Refusal, Reply, Request};
+use super::protocol::{Answer, Code, Refusal, Request};
 use super::sockets::Role;
 use crate::drain::Drain;
 use crate::model::{Reader, State};
@@ -41,6 +40,9 @@ pub enum TakeoverError {
         "the running process cannot hand over: {0}\n  it goes on; stop it first, and start this one then"
     )]
     Foreign(io::Error),
+    /// It ended, or hung up, before it had answered.
+    #[error("the running process broke off: {0}")]
+    BrokenOff(io::Error),
     /// It says no.
     #[error(
         "the running process does not hand over: {0}\n  it goes on; stop it first, and start this one then"
@@ -55,10 +57,16 @@ pub enum TakeoverError {
 }
 
 impl TakeoverError {
-    /// Is there nothing to do but to wait: a newer process serves, or a handover is under way?
+    /// Is there nothing to do but to wait: a newer process serves, a handover is under way, or the
+    /// process that was asked is ending?
     pub fn passes(&self) -> bool {
-        matches!(self, Self::Refused(refusal)
-            if matches!(refusal.code, Code::NewerGeneration | Code::Busy))
+        match self {
+            Self::BrokenOff(_) => true,
+            Self::Refused(refusal) => {
+                matches!(refusal.code, Code::NewerGeneration | Code::Busy)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -82,54 +90,26 @@ pub struct Predecessor {
     pid: u32,
 }
 
-/// Asks the process behind the control socket for its sockets; `None` when there is none.
-///
-/// # Errors
-/// See [`TakeoverError`].
-pub async fn take_over(
-    path: &Path,
-    generation: Option<u32>,
-) -> Result<Option<Takeover>, TakeoverError> {
-    use io::ErrorKind as Kind;
-    let mut stream = match UnixStream::connect(path).await {
-        Ok(stream) => stream,
-        Err(error) if matches!(error.kind(), Kind::NotFound | Kind::ConnectionRefused) => {
-            return Ok(None);
-        }
-        Err(source) => return Err(TakeoverError::Unreachable { path: path.to_owned(), source }),
-    };
-    trusted(&stream).map_err(TakeoverError::Foreign)?;
-    let mut lines = Lines::default();
-    let asked = timeout(PATIENCE, async {
-        stream.write_all(&Request::Handover { generation }.encode()).await?;
-        let (line, sockets) = passing::receive(&stream, &mut lines, LONGEST_ANSWER).await?;
-        Ok((read(&line)?, sockets))
-    });
-    let asked: io::Result<_> = asked.await.unwrap_or_else(|elapsed| Err(elapsed.into()));
-    let (reply, sockets) = asked.map_err(TakeoverError::Foreign)?;
-    let Reply { pid, program, answer, .. } = reply;
-    match answer {
-        Answer::Offered { sockets: roles, drained, usable } if roles.len() == sockets.len() => {
-            info!(predecessor = pid, version = program, "taking over from a running process");
-            let predecessor = Predecessor { stream, lines, usable, pid };
-            let sockets = roles.into_iter().zip(sockets).collect();
-            Ok(Some(Takeover { sockets, drained, predecessor }))
-        }
-        Answer::Refused(refusal) => Err(TakeoverError::Refused(refusal)),
-        other => Err(TakeoverError::Foreign(io::Error::other(format!("it answered {other:?}")))),
-    }
-}
-
-/// Nobody else may give us sockets that clients then send their credentials to.
-fn trusted(stream: &UnixStream) -> io::Result<()> {
-    let own = rustix::process::geteuid().as_raw();
-    match stream.peer_cred()?.uid() {
-        uid if uid == 0 || uid == own => Ok(()),
-        uid => Err(io::Error::other(format!("it runs as user {uid}, and this one as user {own}"))),
-    }
+/// What has become of a handover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// This process was told to end first: the other one goes on.
+    No,
+    /// This process serves, and the other one has stopped accepting, or has died.
+    Released,
+    /// This process serves, and the other one has not said what it does.
+    Unconfirmed,
 }
 
 impl Takeover {
+    pub(super) fn new(
+        sockets: Vec<(Role, OwnedFd)>,
+        drained: Vec<String>,
+        predecessor: Predecessor,
+    ) -> Self {
+        Self { sockets, drained, predecessor }
+    }
+
     /// The sockets, the names of drained backends, and the other process.
     pub fn into_parts(self) -> (Vec<(Role, OwnedFd)>, Vec<String>, Predecessor) {
         (self.sockets, self.drained, self.predecessor)
@@ -137,39 +117,53 @@ impl Takeover {
 }
 
 impl Predecessor {
+    pub(super) fn new(stream: UnixStream, lines: Lines, usable: bool, pid: u32) -> Self {
+        Self { stream, lines, usable, pid }
+    }
+
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Begins to serve once a backend is ready, and has the other process drain. Returns false when
-    /// this process was told to end before: then the other one goes on.
+    /// Begins to serve once a backend is ready, and has the other process drain.
     ///
     /// # Errors
     /// This process is not to serve: the other one has a backend and this one has none, or it has
     /// given the handover up.
-    pub async fn finish(mut self, reader: &Reader, drain: &Drain) -> Result<bool, TakeoverError> {
+    pub async fn finish(mut self, reader: &Reader, drain: &Drain) -> Result<Taken, TakeoverError> {
         let mut phases = drain.phases();
         let usable = tokio::select! {
-            () = phases.draining() => return Ok(false),
+            () = phases.draining() => return Ok(Taken::No),
             probed = timeout(PROBE_WITHIN, probed(reader, !self.usable)) => probed.is_ok(),
         };
         if self.usable && !usable {
             return Err(TakeoverError::NoBackend);
         }
         if !drain.open() {
-            return Ok(false);
+            return Ok(Taken::No);
         }
         let predecessor = self.pid;
         match timeout(PATIENCE, self.confirm()).await {
-            Ok(Ok(Answer::Released {})) => info!(predecessor, "taken over: the other one drains"),
-            Ok(Ok(Answer::Refused(refusal))) => return Err(TakeoverError::Refused(refusal)),
-            Ok(Ok(other)) => warn!(predecessor, ?other, "taken over, with an odd answer"),
+            Ok(Ok(Answer::Released {})) => {
+                info!(predecessor, "taken over: the other one drains");
+                Ok(Taken::Released)
+            }
+            Ok(Ok(Answer::Refused(refusal))) => Err(TakeoverError::Refused(refusal)),
             // Its sockets are ours, whether it lives or not.
-            Ok(Err(error)) => warn!(predecessor, %error, "taken over from a process that ended"),
-            Err(_) => warn!(predecessor, "taken over from a process that does not answer"),
+            Ok(Err(error)) => {
+                warn!(predecessor, %error, "taken over from a process that ended");
+                Ok(Taken::Released)
+            }
+            Ok(Ok(other)) => {
+                warn!(predecessor, ?other, "taken over, with an odd answer");
+                Ok(Taken::Unconfirmed)
+            }
+            Err(_) => {
+                warn!(predecessor, "taken over from a process that does not answer");
+                Ok(Taken::Unconfirmed)
+            }
         }
-        Ok(true)
     }
 
     async fn confirm(&mut self) -> io::Result<Answer> {

@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use super::Own;
-use super::found::{Origin, Server, sane, zone};
+use super::found::{Origin, Sane, Server, sane, zone};
 use super::list;
 use super::roster::Roster;
 
@@ -111,7 +111,7 @@ pub(super) fn parse(text: &str) -> Result<(Vec<Server>, SystemTime), String> {
 ///
 /// # Errors
 /// It cannot be read or used, in words.
-pub(super) fn read(path: &Path, own: &[SocketAddr]) -> Result<(Vec<Server>, SystemTime), String> {
+pub(super) fn read(path: &Path, own: &[SocketAddr]) -> Result<(Sane, SystemTime), String> {
     let (servers, written) = list::read(path, LARGEST).and_then(|text| parse(&text))?;
     Ok((sane(servers, own, true)?, written))
 }
@@ -124,7 +124,8 @@ pub(super) fn load(path: &Path, roster: &Roster, own: &Own) {
         return;
     }
     match read(path, &own.addresses()) {
-        Ok((servers, written)) => {
+        Ok((answer, written)) => {
+            let servers = own.others(Origin::Cache, answer);
             let age = SystemTime::now().duration_since(written).unwrap_or_default().as_secs();
             let age = humantime::format_duration(Duration::from_secs(age));
             info!(%file, %age, servers = servers.len(), "servers of the last run are tried too");

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::config::BackendSpec;
 use crate::model::{BackendAddress, BackendName, Host, MAX_BACKENDS, Zone};
+use crate::net;
 
 /// The longest name that a file or cache may give, as in the configuration.
 const LONGEST_NAME: usize = 253;
@@ -59,8 +60,17 @@ pub(super) fn zone(text: Option<String>) -> Option<Zone> {
     text.filter(fits).map(Zone::from)
 }
 
-/// Takes an answer as it is, or not at all. `own` is where this proxy listens itself; only a file that
-/// a person wrote may mean this host (`loopback`).
+/// An answer that can be acted on.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Sane {
+    /// The servers that it names, each once: at least one.
+    pub(super) servers: Vec<Server>,
+    /// Where a connection would come back to this proxy: left out.
+    pub(super) own: Vec<BackendAddress>,
+}
+
+/// Takes an answer as it is, but for this proxy itself, or not at all. `own` is where it listens; only a
+/// file that a person wrote may mean this host (`loopback`).
 ///
 /// # Errors
 /// What is wrong with it, in words.
@@ -68,40 +78,49 @@ pub(super) fn sane(
     servers: Vec<Server>,
     own: &[SocketAddr],
     loopback: bool,
-) -> Result<Vec<Server>, String> {
+) -> Result<Sane, String> {
+    sane_at(servers, own, loopback, net::is_of_this_host)
+}
+
+fn sane_at(
+    servers: Vec<Server>,
+    own: &[SocketAddr],
+    loopback: bool,
+    is_own: fn(IpAddr) -> bool,
+) -> Result<Sane, String> {
     let mut seen = HashSet::new();
-    let mut distinct = Vec::new();
+    let mut sane = Sane { servers: Vec::new(), own: Vec::new() };
     for server in servers {
-        if let Some(problem) = absurd(&server.address, own, loopback) {
+        if let Some(problem) = absurd(&server.address, loopback) {
             return Err(format!("{} is {problem}", server.address));
         }
-        if seen.insert(server.address.clone()) {
-            distinct.push(server);
+        if !seen.insert(server.address.clone()) {
+            continue;
+        }
+        let target = server.address.socket_addr();
+        if target.is_some_and(|target| own.iter().any(|own| net::meets(*own, target, is_own))) {
+            sane.own.push(server.address);
+        } else {
+            sane.servers.push(server);
         }
     }
-    match distinct.len() {
-        0 => Err("it names no server".to_owned()),
-        many if many > MAX_BACKENDS => Err(format!("it names {many} servers")),
-        _ => Ok(distinct),
+    match (sane.servers.len(), sane.own.first()) {
+        (0, Some(own)) => Err(format!("{own} is this proxy itself, and it names no other server")),
+        (0, None) => Err("it names no server".to_owned()),
+        (many, _) if many > MAX_BACKENDS => Err(format!("it names {many} servers")),
+        _ => Ok(sane),
     }
 }
 
-fn absurd(address: &BackendAddress, own: &[SocketAddr], loopback: bool) -> Option<&'static str> {
+fn absurd(address: &BackendAddress, loopback: bool) -> Option<&'static str> {
     let ip = match address.host() {
         Host::Ip(ip) => ip.to_canonical(),
         Host::Name(_) => return None,
-    };
-    let meets = |own: &SocketAddr| {
-        let own_ip = own.ip().to_canonical();
-        let wildcard = own_ip.is_unspecified() && ip.is_loopback();
-        own.port() == address.port() && (own_ip == ip || wildcard)
     };
     if ip.is_unspecified() {
         Some("no address of a server")
     } else if ip.is_multicast() || ip == IpAddr::V4(std::net::Ipv4Addr::BROADCAST) {
         Some("an address of many")
-    } else if own.iter().any(meets) {
-        Some("this proxy itself")
     } else if ip.is_loopback() && !loopback {
         Some("an address of this host")
     } else {
@@ -122,16 +141,17 @@ mod tests {
     #[test]
     fn an_absurd_answer_is_refused_as_a_whole() {
         let own = ["0.0.0.0:7443".parse().unwrap(), "10.0.0.9:6443".parse().unwrap()];
-        let check = |texts: &[&str], loopback| sane(servers(texts), &own, loopback);
+        let is_own = |ip: IpAddr| ip.to_string().ends_with('5');
+        let check = |texts: &[&str], loopback| sane_at(servers(texts), &own, loopback, is_own);
         let good = check(&["10.0.0.1:6443", "10.0.0.2:6443", "10.0.0.1:6443"], false).unwrap();
-        assert_eq!(good, servers(&["10.0.0.1:6443", "10.0.0.2:6443"]));
+        assert_eq!(good.servers, servers(&["10.0.0.1:6443", "10.0.0.2:6443"]));
+        assert_eq!(good.own, []);
         for bad in [
             "0.0.0.0:1",
             "[::]:1",
             "224.0.0.1:1",
             "[ff02::1]:1",
             "255.255.255.255:1",
-            "10.0.0.9:6443",
             "127.0.0.1:1",
             "[::1]:1",
             "[::ffff:127.0.0.1]:1",
@@ -145,6 +165,21 @@ mod tests {
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         assert!(check(&many, false).is_err());
         assert!(check(&many[1..], false).is_ok());
+    }
+
+    #[test]
+    fn this_proxy_is_left_out_wherever_it_listens() {
+        let own = ["0.0.0.0:7443".parse().unwrap(), "10.0.0.9:6443".parse().unwrap()];
+        let is_own = |ip: IpAddr| ip.to_string().ends_with('5');
+        let check = |texts: &[&str]| sane_at(servers(texts), &own, true, is_own);
+        // The second is the apiserver of this node.
+        let sane = check(&["10.0.0.5:7443", "10.0.0.5:6443", "10.0.0.9:6443", "127.0.0.1:7443"]);
+        let sane = sane.unwrap();
+        assert_eq!(sane.servers, servers(&["10.0.0.5:6443"]));
+        let left_out: Vec<_> = sane.own.iter().map(ToString::to_string).collect();
+        assert_eq!(left_out, ["10.0.0.5:7443", "10.0.0.9:6443", "127.0.0.1:7443"]);
+        let alone = check(&["10.0.0.5:7443"]).unwrap_err();
+        assert_eq!(alone, "10.0.0.5:7443 is this proxy itself, and it names no other server");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::{Server, cache, list};
 /// # Errors
 /// It is none.
 pub fn list(text: &str) -> Result<Vec<Server>, String> {
-    list::parse(text).and_then(|servers| sane(servers, &[], true))
+    list::parse(text).and_then(|servers| Ok(sane(servers, &[], true)?.servers))
 }
 
 /// The servers in a cache file, and the file that keeps the same.
@@ -39,7 +39,7 @@ pub fn slices(text: &[u8]) -> Result<Vec<Server>, String> {
     for line in lines {
         slices.apply(line)?;
     }
-    slices.servers().and_then(|servers| sane(servers, &[], false))
+    slices.servers().and_then(|servers| Ok(sane(servers, &[], false)?.servers))
 }
 
 /// Is this a kubeconfig that can be used?

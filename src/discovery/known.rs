@@ -27,19 +27,19 @@ pub fn known(config: &Config) -> Vec<Known> {
     if places.kubeconfig.is_some() {
         known.push(Known { origin: Origin::Kubernetes, servers: None });
     }
-    let mut add = |origin, servers: Result<Vec<Server>, String>| {
+    let mut add = |origin, answer: Result<Vec<Server>, String>| {
         let new = |servers: Vec<Server>| {
             let new = servers.iter().filter(|server| seen.insert(server.address.clone()));
             new.map(Server::spec).collect()
         };
-        known.push(Known { origin, servers: Some(servers.map(new)) });
+        known.push(Known { origin, servers: Some(answer.map(new)) });
     };
     if let Some(path) = &places.file {
-        add(Origin::File, list::servers(path, &own));
+        add(Origin::File, list::servers(path, &own).map(|answer| answer.servers));
     }
     if let Some(path) = &places.cache_file {
         let kept = if path.exists() {
-            cache::read(path, &own).map(|(servers, _)| servers)
+            cache::read(path, &own).map(|(answer, _)| answer.servers)
         } else {
             Ok(Vec::new())
         };

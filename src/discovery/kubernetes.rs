@@ -173,11 +173,12 @@ impl Session<'_> {
 
     /// Takes the servers in, or says once why not and goes on: another event may mend it.
     fn take(&self, slices: &Slices) {
-        let servers =
+        let answer =
             slices.servers().and_then(|servers| sane(servers, &self.own.addresses(), false));
-        self.taken.set(servers.is_ok());
-        match servers {
-            Ok(servers) => {
+        self.taken.set(answer.is_ok());
+        match answer {
+            Ok(answer) => {
+                let servers = self.own.others(Origin::Kubernetes, answer);
                 debug!(servers = servers.len(), "EndpointSlices");
                 self.roster.found(Origin::Kubernetes, servers, SystemTime::now());
             }

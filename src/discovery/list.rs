@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Own;
-use super::found::{Origin, Server, sane, zone};
+use super::found::{Origin, Sane, Server, sane, zone};
 use super::roster::Roster;
 use crate::watch::{LOOK_EVERY, Stamp, Watch, has_end};
 
@@ -43,7 +43,8 @@ pub(super) async fn run(path: &Path, roster: Rc<Roster>, own: Own) {
 /// Takes in what the file says; false when that is nothing to go by.
 fn take(path: &Path, roster: &Roster, own: &Own) -> bool {
     match servers(path, &own.addresses()) {
-        Ok(servers) => {
+        Ok(answer) => {
+            let servers = own.others(Origin::File, answer);
             roster.found(Origin::File, servers, SystemTime::now());
             true
         }
@@ -58,7 +59,7 @@ fn take(path: &Path, roster: &Roster, own: &Own) -> bool {
 ///
 /// # Errors
 /// It cannot be read or used, in words.
-pub(super) fn servers(path: &Path, own: &[SocketAddr]) -> Result<Vec<Server>, String> {
+pub(super) fn servers(path: &Path, own: &[SocketAddr]) -> Result<Sane, String> {
     sane(read(path, LARGEST).and_then(|text| parse(&text))?, own, true)
 }
 

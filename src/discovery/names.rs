@@ -9,6 +9,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::warn;
 
+use super::Own;
 use crate::events::{Discovery, Event, Events};
 use crate::model::{Backend, BackendAddress, Entry, Host, Reader, State, Writer};
 
@@ -28,7 +29,7 @@ const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 /// dropped. The system's resolver does not tell how long an answer holds, so that names are looked up
 /// at a pace of ours. A resolver that tells (hickory-resolver 0.26) would make the program 1.0 MiB longer
 /// and take 0.8 MiB of memory more, and know nothing of what the host's own is told besides DNS.
-pub(super) async fn run(writer: Rc<Writer>, events: Events) {
+pub(super) async fn run(writer: Rc<Writer>, events: Events, own: Own) {
     let mut changed = writer.reader().subscribe();
     let mut tasks = JoinSet::new();
     let mut followed: Vec<(Arc<Backend>, AbortHandle)> = Vec::new();
@@ -44,8 +45,8 @@ pub(super) async fn run(writer: Rc<Writer>, events: Events) {
         for entry in &snapshot.entries {
             let known = followed.iter().any(|(backend, _)| Arc::ptr_eq(backend, &entry.backend));
             if let (Host::Name(name), false) = (entry.backend.address.host(), known) {
-                let task =
-                    follow(writer.clone(), events.clone(), entry.backend.clone(), name.clone());
+                let (backend, name) = (entry.backend.clone(), name.clone());
+                let task = follow(writer.clone(), events.clone(), own.clone(), backend, name);
                 followed.push((entry.backend.clone(), tasks.spawn_local(task)));
             }
         }
@@ -60,11 +61,12 @@ pub(super) async fn run(writer: Rc<Writer>, events: Events) {
     }
 }
 
-async fn follow(writer: Rc<Writer>, events: Events, backend: Arc<Backend>, name: String) {
+async fn follow(writer: Rc<Writer>, events: Events, own: Own, backend: Arc<Backend>, name: String) {
     let mut retry = FIRST_RETRY;
     let mut warned = false;
     loop {
-        match look_up(&backend.address, &name).await {
+        let answer = look_up(&backend.address, &name).await;
+        match answer.and_then(|addresses| own.others_of_name(addresses)) {
             Ok(addresses) => {
                 publish(&writer, &events, &backend, &addresses);
                 (retry, warned) = (FIRST_RETRY, false);

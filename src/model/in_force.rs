@@ -9,7 +9,7 @@ use std::time::SystemTime;
 pub struct InForce {
     /// 1 at start; grows with every change that is put in force.
     pub generation: u64,
-    /// When it was put in force.
+    /// When it was put in force; at start, when it was read.
     pub loaded_at: SystemTime,
     /// The file it was read from; `None` when flags gave all of it.
     pub file: Option<PathBuf>,
@@ -22,11 +22,11 @@ pub struct InForce {
 }
 
 impl InForce {
-    /// That of a process that starts now.
-    pub fn new(listen: Vec<SocketAddr>) -> Self {
+    /// That of a process that starts with what it read then.
+    pub fn new(listen: Vec<SocketAddr>, loaded_at: SystemTime) -> Self {
         Self {
             generation: 1,
-            loaded_at: SystemTime::now(),
+            loaded_at,
             file: None,
             listen,
             refusal: Vec::new(),

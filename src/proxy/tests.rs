@@ -2,6 +2,7 @@
 
 mod connecting;
 mod ending;
+mod turns;
 
 use std::num::NonZeroUsize;
 use std::rc::Rc;

@@ -13,6 +13,7 @@ mod cluster;
 pub mod doubles;
 pub mod machines;
 mod net;
+pub mod operator;
 mod program;
 mod site;
 pub mod sshd;

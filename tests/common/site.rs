@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use apiproxy::admin::Status;
+use apiproxy::admin::{History, Status};
 use tempfile::TempDir;
 
 use super::{command, free_port, outcome, program, send_signal, wait_for};
@@ -45,6 +45,11 @@ impl Site {
         self.with_lines(self.lines.clone() + more)
     }
 
+    /// The same place, where clients connect elsewhere.
+    pub fn listening(&self, listen: SocketAddr) -> Self {
+        Self { listen, ..self.with_config("") }
+    }
+
     /// The same place with one other backend.
     pub fn with_backends(&self, address: &str) -> Self {
         self.with_lines(format!(
@@ -73,22 +78,40 @@ impl Site {
     /// Starts a process with a command that is changed first.
     pub fn start_with(&self, arguments: &[&str], change: impl FnOnce(&mut Command)) -> Node {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
-        let file = self.folder.path().join("apiproxy.yaml");
-        let text = format!(
-            "apiVersion: apiproxy.io/v1alpha1\nkind: ProxyConfiguration\nlisten: [\"{}\"]\n\
-             admin: {{ listen: \"{}\", controlSocket: \"{}\" }}\n{}",
-            self.listen,
-            self.admin,
-            self.control.display(),
-            self.lines
-        );
-        std::fs::write(&file, text).unwrap();
+        let file = self.file();
+        std::fs::write(&file, self.text(&self.lines)).unwrap();
         let log = self.folder.path().join(format!("{number}.log"));
         let mut command = Command::new(program());
         command.args(["run", "--config"]).arg(&file).args(arguments);
         change(&mut command);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
         Node { child: command.spawn().unwrap(), log }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("apiproxy.yaml")
+    }
+
+    /// The configuration of this place with these lines.
+    pub fn text(&self, lines: &str) -> String {
+        format!(
+            "apiVersion: apiproxy.io/v1alpha1\nkind: ProxyConfiguration\nlisten: [\"{}\"]\n\
+             admin: {{ listen: \"{}\", controlSocket: \"{}\" }}\n{lines}",
+            self.listen,
+            self.admin,
+            self.control.display(),
+        )
+    }
+
+    /// Replaces the configuration file at a stroke.
+    pub fn replace_config(&self, text: &str) {
+        let new = self.folder.path().join("new.yaml");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, self.file()).unwrap();
+    }
+
+    pub fn remove_config(&self) {
+        std::fs::remove_file(self.file()).unwrap();
     }
 
     /// Runs a command against the site, which must succeed.
@@ -110,6 +133,11 @@ impl Site {
     /// The status document of whoever answers.
     pub fn status(&self) -> Status {
         serde_json::from_str(&self.get("/status").unwrap()).unwrap()
+    }
+
+    /// What has happened in the process that answers.
+    pub fn history(&self) -> History {
+        serde_json::from_str(&self.get("/events").unwrap()).unwrap()
     }
 
     /// The process that answers.
@@ -168,6 +196,10 @@ impl Node {
 
     pub fn signal(&self, signal: i32) {
         send_signal(self.pid(), signal);
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     pub fn wait_end(&mut self, within: Duration) -> ExitStatus {

@@ -39,6 +39,15 @@ pub enum Event {
         /// What it does.
         title: String,
     },
+    /// A step was looked at and not begun: it can only be decided after another.
+    Waiting {
+        /// Its host.
+        host: String,
+        /// Its name.
+        step: String,
+        /// The other one, as `HOST/STEP`.
+        before: String,
+    },
     /// A step has ended, or will not be begun.
     Ended {
         /// Its host.

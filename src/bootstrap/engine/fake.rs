@@ -22,6 +22,8 @@ pub(super) struct Fake {
     follows: Vec<StepId>,
     lane: Lane,
     disruption: Option<Disruption>,
+    /// Before this one is done, nothing can be told.
+    told_after: Option<StepId>,
 }
 
 pub(super) fn id(text: &str) -> StepId {
@@ -32,7 +34,8 @@ pub(super) fn id(text: &str) -> StepId {
 impl Fake {
     pub(super) fn new(name: &str) -> Self {
         let (needs, follows) = (Vec::new(), Vec::new());
-        Self { id: id(name), needs, follows, lane: Lane::Parallel, disruption: None }
+        let (disruption, told_after) = (None, None);
+        Self { id: id(name), needs, follows, lane: Lane::Parallel, disruption, told_after }
     }
 
     pub(super) fn needs(mut self, needs: &[&str]) -> Self {
@@ -52,6 +55,11 @@ impl Fake {
 
     pub(super) fn disrupts(mut self, disruption: Disruption) -> Self {
         self.disruption = Some(disruption);
+        self
+    }
+
+    pub(super) fn told_after(mut self, other: &str) -> Self {
+        self.told_after = Some(id(other));
         self
     }
 
@@ -87,6 +95,12 @@ impl Step for Fake {
 
     fn check<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Check, StepError>> {
         Box::pin(async move {
+            if let Some(other) = &self.told_after {
+                let found = cx.run(&other.host, &Command::new(["check", &other.name])).await?;
+                if found.text() != "done" {
+                    return Ok(Check::After(other.clone()));
+                }
+            }
             let found = cx.run(&self.id.host, &Command::new(["check", &self.id.name])).await?;
             let needed = || Check::Needed(Change::new(format!("{} is not there", self.id.name)));
             Ok(if found.text() == "done" { Check::Done } else { needed() })

@@ -261,7 +261,7 @@ mod tests {
         assert_eq!(lines[0]["complaint"], "bad token [redacted]");
         assert_eq!((&lines[1]["kind"], &lines[1]["bytes"]), (&json!("write"), &json!(6)));
         assert_eq!(lines[2]["error"], "killed");
-        assert_eq!(lines[3]["error"], "cp1: the connection was lost: gone");
+        assert_eq!(lines[3]["error"], "cp1: the connection was lost: gone; is it up?");
         let text = std::fs::read_to_string(log.path()).unwrap();
         assert!(!text.contains("hidden") && !text.contains("abcdef.0"), "{text}");
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;

@@ -57,14 +57,14 @@ pub async fn execute(
         hosts
     });
     execution.events.tell(Event::Applying { hosts });
-    let mut running: FuturesUnordered<BoxFuture<'_, (usize, Outcome, Duration)>> =
+    let mut running: FuturesUnordered<BoxFuture<'_, (usize, End, Duration)>> =
         FuturesUnordered::new();
     let mut stop = execution.stop.clone();
     let mut next = Level::Finish;
     loop {
         if next == Level::Finish {
             while let Some(at) = book.next() {
-                running.push(Box::pin(one(at, graph.step(at), cx, execution)));
+                running.push(Box::pin(one(at, graph.step(at), cx, execution, true)));
             }
         }
         if running.is_empty() {
@@ -81,7 +81,14 @@ pub async fn execute(
                 next = Level::Kill;
                 execution.events.tell(Event::Stopping { running });
             }
-            Some((at, outcome, time)) = running.next() => book.end(at, outcome, time),
+            Some((at, end, time)) = running.next() => match end {
+                End::Over(outcome) => book.end(at, outcome, time),
+                End::After(before) if book.wait(at, &before) => {}
+                // There is nothing to wait for: it says itself what it lacks.
+                End::After(_) => {
+                    running.push(Box::pin(one(at, graph.step(at), cx, execution, false)));
+                }
+            },
         }
     }
     // Commands that still run are killed with this.
@@ -89,23 +96,31 @@ pub async fn execute(
     book.close(began.elapsed())
 }
 
-/// One step, from the last look at it to the proof that it is so.
+/// How the work on a step ended.
+enum End {
+    Over(Outcome),
+    /// It was not begun: it decides when this one is over.
+    After(StepId),
+}
+
+/// One step, from the last look at it to the proof that it is so. `may_wait`: it is left for later if
+/// it can only be told after another.
 async fn one(
     at: usize,
     step: &std::sync::Arc<dyn Step>,
     cx: &Context,
     execution: &Execution<'_>,
-) -> (usize, Outcome, Duration) {
+    may_wait: bool,
+) -> (usize, End, Duration) {
     let began = Instant::now();
     let id = step.id();
     let (host, name) = (id.host.clone(), id.name.clone());
     execution.events.tell(Event::Started { host, step: name, title: step.title() });
-    let outcome = match scope(&id, apply(&id, step.as_ref(), cx, execution)).await {
-        Ok(true) => Outcome::Applied,
-        Ok(false) => Outcome::Unchanged,
-        Err(error) => Outcome::Failed(error),
+    let end = match scope(&id, apply(&id, step.as_ref(), cx, execution, may_wait)).await {
+        Ok(end) => end,
+        Err(error) => End::Over(Outcome::Failed(error)),
     };
-    (at, outcome, began.elapsed())
+    (at, end, began.elapsed())
 }
 
 async fn apply(
@@ -113,17 +128,20 @@ async fn apply(
     step: &dyn Step,
     cx: &Context,
     execution: &Execution<'_>,
-) -> Result<bool, StepError> {
+    may_wait: bool,
+) -> Result<End, StepError> {
     if let Some(error) = (execution.barred)(&id.host) {
         return Err(error);
     }
-    if step.check(cx).await? == Check::Done {
-        return Ok(false);
+    match step.check(cx).await? {
+        Check::Done => return Ok(End::Over(Outcome::Unchanged)),
+        Check::After(before) if may_wait => return Ok(End::After(before)),
+        Check::After(_) | Check::Needed(_) => {}
     }
     guard(id, step, cx, execution).await?;
     step.apply(cx).await?;
     step.verify(cx).await?;
-    Ok(true)
+    Ok(End::Over(Outcome::Applied))
 }
 
 /// Refuses what would take the quorum or the last apiserver away, as things are now.

@@ -224,6 +224,10 @@ pub fn forecast(cluster: &Cluster, plan: &Plan, vitals: &Vitals) -> BTreeMap<usi
             _ => continue,
         };
         let host = &step.id.host;
+        if cluster.host(host).is_none() {
+            // It leaves: its step says with which numbers.
+            continue;
+        }
         predictions.insert(at, predict(&vitals, host, etcd_goes));
         if etcd_goes {
             vitals.etcd = vitals.etcd.with(host);

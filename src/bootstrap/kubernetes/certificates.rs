@@ -33,13 +33,30 @@ pub fn pins(pem: &[u8]) -> Result<Vec<String>, CertificateError> {
     certificates(pem)?.iter().map(pin).collect()
 }
 
-/// Whole days until the first certificate ends; negative when it has.
+/// When a certificate ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// RFC 3339 in UTC.
+    pub ends: String,
+    /// Whole days until then; negative when it is past.
+    pub days_left: i64,
+    /// Whole days from its begin to its end.
+    pub life: i64,
+}
+
+/// When the first certificate ends.
 ///
 /// # Errors
 /// No certificate can be read.
-pub fn days_left(pem: &[u8]) -> Result<i64, CertificateError> {
+pub fn expiry(pem: &[u8]) -> Result<Expiry, CertificateError> {
     let certificates = certificates(pem)?;
-    tls::expiry(&certificates[0]).map(|expiry| expiry.days_left).ok_or(CertificateError)
+    let parsed = x509_parser::parse_x509_certificate(&certificates[0]);
+    let (_, certificate) = parsed.map_err(|_| CertificateError)?;
+    let validity = certificate.validity();
+    let life = (validity.not_after.timestamp() - validity.not_before.timestamp()) / 86_400;
+    let tls::Expiry { text: ends, days_left } =
+        tls::expiry(&certificates[0]).ok_or(CertificateError)?;
+    Ok(Expiry { ends, days_left, life })
 }
 
 /// Is less than a sixth of the first certificate's life left? However long the cluster signs for, there
@@ -72,9 +89,9 @@ mod tests {
         let expected = hex(digest(&SHA256, &key.subject_public_key_info()).as_ref());
         let pem = certificate.pem();
         assert_eq!(pins(pem.as_bytes()), Ok(vec![format!("sha256:{expected}")]));
-        assert!(days_left(pem.as_bytes()).unwrap() > 365);
+        assert!(expiry(pem.as_bytes()).unwrap().days_left > 365);
         assert_eq!(pins(b"nothing"), Err(CertificateError));
-        assert_eq!(days_left(b""), Err(CertificateError));
+        assert_eq!(expiry(b""), Err(CertificateError));
     }
 
     #[test]
@@ -86,6 +103,9 @@ mod tests {
             params.not_after = rcgen::date_time_ymd(to, 1, 1);
             params.self_signed(&key).unwrap().pem()
         };
+        let Expiry { ends, days_left, life } = expiry(of(2010, 2020).as_bytes()).unwrap();
+        assert_eq!((ends.as_str(), life), ("2020-01-01T00:00:00Z", 3652));
+        assert!(days_left < 0);
         assert_eq!(is_ending(of(2020, 2090).as_bytes()), Ok(false));
         assert_eq!(is_ending(of(1990, 2029).as_bytes()), Ok(true));
         assert_eq!(is_ending(of(2010, 2020).as_bytes()), Ok(true), "it has ended");

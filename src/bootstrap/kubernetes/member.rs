@@ -71,6 +71,47 @@ pub fn members(json: &str) -> Result<Vec<Member>, MemberError> {
     Ok(serde_json::from_str::<List>(json)?.members)
 }
 
+/// What one member says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemberState {
+    /// Its number.
+    pub id: u64,
+    /// Its version: `3.5.26`.
+    pub version: String,
+    /// The member that it takes for the leader; 0 for none.
+    pub leader: u64,
+    /// The size of its data in bytes.
+    pub size: u64,
+    /// Alarms and the like.
+    pub errors: Vec<String>,
+}
+
+/// Reads the answer to `/v3/maintenance/status`.
+///
+/// # Errors
+/// It is none.
+pub fn member_state(json: &str) -> Result<MemberState, MemberError> {
+    #[derive(Deserialize)]
+    struct Header {
+        #[serde(deserialize_with = "number")]
+        member_id: u64,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Answer {
+        header: Header,
+        version: String,
+        #[serde(default, deserialize_with = "number")]
+        db_size: u64,
+        #[serde(default, deserialize_with = "number")]
+        leader: u64,
+        #[serde(default)]
+        errors: Vec<String>,
+    }
+    let Answer { header, version, db_size: size, leader, errors } = serde_json::from_str(json)?;
+    Ok(MemberState { id: header.member_id, version, leader, size, errors })
+}
+
 /// How many of so many voters must be well.
 pub fn quorum(voters: usize) -> usize {
     voters / 2 + 1
@@ -130,6 +171,19 @@ mod tests {
         assert!(members[1].is_of("cp2", "10.0.0.12".parse().unwrap()));
         assert!(!members[1].is_of("cp3", "10.0.0.1".parse().unwrap()), "10.0.0.1 is not 10.0.0.12");
         assert!(super::members("{}").is_err());
+    }
+
+    #[test]
+    fn what_a_member_says_of_itself_is_read() {
+        let json = r#"{"header":{"cluster_id":"9","member_id":"10276657743932975437","revision":"7","raft_term":"2"},
+            "version":"3.5.26","dbSize":"20480","leader":"10276657743932975437","raftIndex":"9","raftTerm":"2"}"#;
+        let state = member_state(json).unwrap();
+        assert_eq!(
+            (state.id, state.leader),
+            (10_276_657_743_932_975_437, 10_276_657_743_932_975_437)
+        );
+        assert_eq!((state.version.as_str(), state.size), ("3.5.26", 20480));
+        assert!(member_state("{}").is_err());
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct Node {
     pub name: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
     /// Its taints.
     pub taints: Vec<Taint>,
     /// Is it cordoned?
@@ -60,6 +62,8 @@ struct Metadata {
     name: String,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -111,6 +115,7 @@ impl From<Item> for Node {
         Self {
             name: metadata.name,
             labels: metadata.labels,
+            annotations: metadata.annotations,
             taints: spec.taints.into_iter().map(taint).collect(),
             cordoned: spec.unschedulable,
             ready: status.conditions.iter().any(|found| is_ready(found) && found.status == "True"),
@@ -136,7 +141,8 @@ mod tests {
     #[test]
     fn nodes_are_read() {
         let json = r#"{"kind": "List", "items": [
-            {"metadata": {"name": "cp1", "labels": {"node-role.kubernetes.io/control-plane": ""}},
+            {"metadata": {"name": "cp1", "labels": {"node-role.kubernetes.io/control-plane": ""},
+              "annotations": {"apiproxy.io/given": "{}"}},
              "spec": {"taints": [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}]},
              "status": {"conditions": [{"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": "True"}],
                         "addresses": [{"type": "Hostname", "address": "cp1"}, {"type": "InternalIP", "address": "10.0.0.11"}],
@@ -148,6 +154,7 @@ mod tests {
         assert_eq!(nodes[0].address, Some("10.0.0.11".parse().unwrap()));
         assert_eq!(nodes[0].kubelet, Some(Version::new(1, 34, 2)));
         assert_eq!(nodes[0].taints[0].effect, "NoSchedule");
+        assert_eq!(nodes[0].annotations["apiproxy.io/given"], "{}");
         assert!(!nodes[1].is_control_plane() && !nodes[1].ready && nodes[1].cordoned);
         assert!(super::nodes("error: no").is_err());
     }

@@ -67,6 +67,32 @@ impl Pattern {
         });
         numbers.map(|number| format!("{}{number}{}", self.before, self.after)).collect()
     }
+
+    /// The same without the text at this place of its expansion; none if no other is left.
+    pub(super) fn without(&self, place: usize) -> Option<Self> {
+        let mut before = 0;
+        let mut spans = Vec::new();
+        for span in &self.spans {
+            let inside = place.checked_sub(before).filter(|inside| *inside < span.count());
+            before += span.count();
+            let Some(gone) = inside.and_then(|inside| u64::try_from(inside).ok()) else {
+                spans.push(*span);
+                continue;
+            };
+            let gone = span.first + gone;
+            if gone > span.first {
+                spans.push(Span { last: gone - 1, ..*span });
+            }
+            if gone < span.last {
+                spans.push(Span { first: gone + 1, ..*span });
+            }
+        }
+        let left = Self { spans, ..self.clone() };
+        match left.is_range().then(|| left.expand())?.as_slice() {
+            [one] => one.parse().ok(),
+            _ => Some(left),
+        }
+    }
 }
 
 impl Span {
@@ -146,6 +172,25 @@ mod tests {
 
     fn expand(text: &str) -> Vec<String> {
         text.parse::<Pattern>().expect(text).expand()
+    }
+
+    #[test]
+    fn one_is_taken_out_of_a_range() {
+        let without = |text: &str, place| {
+            text.parse::<Pattern>().unwrap().without(place).map(|left| left.to_string())
+        };
+        for (text, place, left) in [
+            ("w[1-3]", 0, "w[2-3]"),
+            ("w[1-3]", 1, "w[1,3]"),
+            ("w[1-3]", 2, "w[1-2]"),
+            ("w[001-200].a", 16, "w[001-016,018-200].a"),
+            ("10.0.0.[1-2,9]", 2, "10.0.0.[1-2]"),
+            ("w[1-2]", 0, "w2"),
+        ] {
+            assert_eq!(without(text, place).as_deref(), Some(left), "{text} {place}");
+        }
+        assert_eq!(without("w1", 0), None);
+        assert_eq!(without("w[1]", 0), None);
     }
 
     #[test]

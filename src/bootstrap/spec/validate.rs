@@ -30,6 +30,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) base: &'a Path,
     /// What `~` stands for.
     pub(super) home: Option<&'a Path>,
+    /// The text of the table of hosts, in place of what is in its file.
+    pub(super) rows: Option<&'a str>,
 }
 
 /// A validation in progress.

@@ -1,66 +1,96 @@
-//! `certs`: when the certificates of control planes end, and how kubeadm renews them.
+//! `certs`: when the certificates of a cluster end, on every host that has some, and who renews them.
 
-use std::sync::Arc;
-use std::time::Duration;
+pub mod renew;
+
+use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use serde::Serialize;
 
-use super::control_plane::look::Standing;
-use super::shared::Shared;
-use crate::bootstrap::engine::{Change, Check, Context, Disruption, Lane, Step, StepError, StepId};
-use crate::bootstrap::kubernetes::{Report, days_left, script};
-use crate::bootstrap::spec::{Host, Role};
+use super::documents::PROXY_KUBECONFIG;
+use super::etcd::paths::PKI as ETCD_PKI;
+use super::survey;
+use crate::bootstrap::engine::{Context, StepError};
+use crate::bootstrap::kubernetes::{Expiry, Report, expiry, script};
+use crate::bootstrap::spec::{Cluster, Host, Role};
 use crate::bootstrap::transport::Command;
 
-/// The name of the step.
-pub const STEP: &str = "renew-certificates";
+/// Whoever renews a certificate has done it by then: kubelet renews its own at the latest when a tenth
+/// of its life is left, `apply` etcd's with a third left and the proxies' with a sixth.
+const LAST: i64 = 10;
 
-/// kubeadm waits for nothing; it signs a dozen certificates.
-const RENEW: Duration = Duration::from_mins(2);
+/// Of a certificate that people renew, they hear so many days before its end.
+const SOON: i64 = 30;
 
-/// How long the restarted components may take: the apiserver says "not ready" for 20 s first.
-const BACK: Duration = Duration::from_mins(3);
-
-/// Public parts only: certificates, and the client certificates inside kubeconfigs.
+/// Public parts only: certificates, and the client certificates inside kubeconfigs. The arguments are
+/// files; `pem` ones may hold a key beside the certificate.
 const LOOK: &str = r#"
 inside() { sed -n 's/^ *client-certificate-data: *//p' "$1" | tr -d '"'; }
-for file in /etc/kubernetes/pki/*.crt /etc/kubernetes/pki/etcd/*.crt; do
-    if [ -e "$file" ]; then part "pem $file" cat "$file"; fi
+certificate() { sed -n '/BEGIN CERTIFICATE/,/END CERTIFICATE/p' "$1"; }
+for file in /etc/kubernetes/pki/*.crt /etc/kubernetes/pki/etcd/*.crt @ETCD@/*.crt \
+    /var/lib/kubelet/pki/kubelet-client-current.pem /var/lib/kubelet/pki/kubelet-server-current.pem; do
+    if [ -e "$file" ]; then part "pem $file" certificate "$file"; fi
 done
-for file in /etc/kubernetes/*.conf; do
+for file in /etc/kubernetes/*.conf @PROXY@; do
     if [ -e "$file" ]; then part "data $file" inside "$file"; fi
 done
-kubelet=/var/lib/kubelet/pki/kubelet-client-current.pem
-part "pem $kubelet" sed -n '/BEGIN CERTIFICATE/,/END CERTIFICATE/p' "$kubelet"
 "#;
 
-/// The components read their certificates when they start. kubelet starts each again that ends; the
-/// kernel has the first 15 characters of their names.
-const RESTART: &str = r#"
-for process in /proc/[0-9]*; do
-    read -r name <"$process/comm" 2>/dev/null || continue
-    for wanted; do
-        if [ "$name" = "$wanted" ]; then kill -TERM "${process#/proc/}" || true; fi
-    done
-done
-"#;
+/// Who renews a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Renewer {
+    /// `certs renew`.
+    Renew,
+    /// `apply`, when it is due.
+    Apply,
+    /// kubelet itself.
+    Kubelet,
+    /// Nobody: it is an authority, and all that it vouches for ends with it.
+    Nobody,
+}
 
 /// A certificate of a host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Certificate {
+    /// Whole days until it ends; negative when it has.
+    pub days_left: i64,
     /// The host's name in the spec.
     pub host: String,
     /// The file that it is in.
     pub file: String,
-    /// Whole days until it ends; negative when it has.
-    pub days_left: i64,
-    /// Does `kubeadm certs renew` renew it? Not CAs, and not kubelet's, which renews its own.
-    pub renewable: bool,
+    /// When it ends, RFC 3339 in UTC.
+    pub ends: String,
+    /// Who renews it.
+    pub renewed_by: Renewer,
+    /// Does it end soon, though whoever renews it should have done so?
+    pub ending: bool,
+}
+
+impl Certificate {
+    fn new(host: &str, file: &str, Expiry { ends, days_left, life }: Expiry) -> Self {
+        let (host, file) = (host.to_owned(), file.to_owned());
+        let renewed_by = renewer(&file);
+        let ending = days_left < SOON.min(life / LAST);
+        Self { days_left, host, file, ends, renewed_by, ending }
+    }
+
+    /// Has it ended?
+    pub fn has_ended(&self) -> bool {
+        self.days_left < 0
+    }
+}
+
+fn renewer(file: &str) -> Renewer {
+    match file {
+        PROXY_KUBECONFIG => Renewer::Apply,
+        "/etc/kubernetes/kubelet.conf" => Renewer::Kubelet,
+        _ if file.starts_with("/var/lib/kubelet/") => Renewer::Kubelet,
+        _ if file.ends_with("/ca.crt") || file.ends_with("-ca.crt") => Renewer::Nobody,
+        _ => Renewer::Renew,
+    }
 }
 
 /// The certificates of a host, by what it reported.
@@ -71,141 +101,74 @@ fn read(host: &str, report: &Report) -> Vec<Certificate> {
         Some((file, decoded))
     });
     let certificate = |(file, pem): (&str, Vec<u8>)| {
-        let days_left = days_left(&pem).ok()?;
-        let kubelets = file.contains("kubelet");
-        let is_ca = file.ends_with("/ca.crt") || file.ends_with("-ca.crt");
-        let (host, file, renewable) = (host.to_owned(), file.to_owned(), !kubelets && !is_ca);
-        Some(Certificate { host, file, days_left, renewable })
+        expiry(&pem).ok().map(|expiry| Certificate::new(host, file, expiry))
     };
     let mut found: Vec<_> = pem.chain(data).filter_map(certificate).collect();
     found.sort();
     found
 }
 
-/// The certificates of a node.
+fn command() -> Command {
+    let look = LOOK.replace("@ETCD@", ETCD_PKI).replace("@PROXY@", PROXY_KUBECONFIG);
+    script(&look, [""; 0])
+}
+
+/// The certificates of a host, those that end first before others.
 ///
 /// # Errors
 /// It cannot be reached.
 pub async fn of(cx: &Context, host: &str) -> Result<Vec<Certificate>, StepError> {
-    let output = cx.run(host, &script(LOOK, [""; 0])).await?;
+    let output = cx.run(host, &command()).await?;
     Ok(read(host, &Report::read(&output.stdout)))
 }
 
-/// Renews what kubeadm made, when it has fewer days left than this.
-#[derive(Clone, Debug)]
-pub struct Renew {
-    shared: Arc<Shared>,
-    host: Host,
-    days: i64,
+/// Does this host have certificates of the cluster?
+pub fn has_some(host: &Host) -> bool {
+    [Role::ControlPlane, Role::Worker, Role::Etcd].iter().any(|role| host.roles.contains(role))
 }
 
-/// The steps that renew on each control plane what has fewer days left than this, one by one.
-pub fn steps(shared: &Arc<Shared>, days: i64) -> Vec<Arc<dyn Step>> {
-    let step = |host: &Host| -> Arc<dyn Step> {
-        Arc::new(Renew { shared: shared.clone(), host: host.clone(), days })
-    };
-    shared.cluster.with_role(Role::ControlPlane).map(step).collect()
+/// The certificates of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Table {
+    /// Those that end first before others.
+    pub certificates: Vec<Certificate>,
+    /// The hosts that could not be asked, each with why.
+    pub unreached: Vec<Unreached>,
 }
 
-impl Renew {
-    async fn found(&self, cx: &Context) -> Result<Check, StepError> {
-        let certificates = of(cx, &self.host.name).await?;
-        let ending =
-            certificates.iter().filter(|found| found.renewable && found.days_left < self.days);
-        let words = ending.map(|found| format!("{} ({} days)", found.file, found.days_left));
-        let words: Vec<_> = words.collect();
-        if words.is_empty() {
-            return Ok(Check::Done);
-        }
-        Ok(Check::Needed(Change::new(format!("these end soon: {}", words.join(", ")))))
-    }
+/// A host that could not be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unreached {
+    /// Its name in the spec.
+    pub host: String,
+    /// Why.
+    pub why: String,
+}
 
-    async fn make(&self, cx: &Context) -> Result<(), StepError> {
-        let (shared, name) = (&self.shared, self.host.name.as_str());
-        cx.run(name, &Command::new(["kubeadm", "certs", "renew", "all"]).timeout(RENEW)).await?;
-        let components = ["kube-controller", "kube-scheduler", "kube-apiserver", "etcd"];
-        let output = cx.host(name)?.run(&Command::script(RESTART, components)).await?;
-        if !output.ok() {
-            return Err(StepError::Unverified(format!("{name}: {}", output.complaint())));
-        }
-        let begun = tokio::time::Instant::now();
-        loop {
-            tokio::time::sleep(super::shared::PACE).await;
-            shared.changed(name);
-            let look = shared.look(cx, name).await?;
-            if look.standing(&shared.cluster, &self.host) == Standing::Serving {
-                return Ok(());
-            }
-            if begun.elapsed() > BACK {
-                return Err(StepError::Unverified(format!(
-                    "{name}: its kube-apiserver is not ready {BACK:?} after its certificates were renewed; \
-                     see `crictl ps -a` there"
-                )));
+/// The certificates of all chosen hosts of a cluster; of all if there is no choice.
+pub async fn table(
+    cluster: &Cluster,
+    cx: &Context,
+    chosen: Option<&BTreeSet<String>>,
+    parallel: usize,
+) -> Table {
+    let is_chosen = |host: &&Host| chosen.is_none_or(|chosen| chosen.contains(&host.name));
+    let hosts = cluster.hosts.iter().filter(|host| has_some(host)).filter(is_chosen);
+    let mut table = Table::default();
+    for (host, found) in survey::each(hosts, parallel, |host| of(cx, &host.name)).await {
+        match found {
+            Ok(found) => table.certificates.extend(found),
+            Err(error) => {
+                let why = error.to_string();
+                table.unreached.push(Unreached { host: host.name.clone(), why });
             }
         }
     }
-}
-
-impl Step for Renew {
-    fn id(&self) -> StepId {
-        StepId::new(&self.host.name, STEP)
-    }
-
-    fn title(&self) -> String {
-        format!("renew the certificates of {}", self.host.name)
-    }
-
-    fn needs(&self) -> Vec<StepId> {
-        Vec::new()
-    }
-
-    fn lane(&self) -> Lane {
-        Lane::Single
-    }
-
-    fn disruption(&self) -> Option<Disruption> {
-        Some(Disruption::ApiServer)
-    }
-
-    fn check<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Check, StepError>> {
-        self.found(cx).boxed()
-    }
-
-    fn apply<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<(), StepError>> {
-        self.make(cx).boxed()
-    }
+    table.certificates.sort();
+    table
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn certificate(year: i32) -> String {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        params.not_after = rcgen::date_time_ymd(year, 1, 1);
-        params.self_signed(&key).unwrap().pem()
-    }
-
-    #[test]
-    fn what_ends_and_who_renews_it_is_read() {
-        let (old, new) = (certificate(2020), certificate(2090));
-        let report = format!(
-            "\u{1e}pem /etc/kubernetes/pki/ca.crt\n{old}\u{1f}0\n\u{1e}pem /etc/kubernetes/pki/etcd/peer.crt\n{old}\u{1f}0\n\
-             \u{1e}data /etc/kubernetes/admin.conf\n{}\n\u{1f}0\n\u{1e}data /etc/kubernetes/kubelet.conf\n\u{1f}0\n\
-             \u{1e}pem /var/lib/kubelet/pki/kubelet-client-current.pem\n{new}\u{1f}0\n",
-            STANDARD.encode(&new)
-        );
-        let found = read("cp1", &Report::read(report.as_bytes()));
-        let of = |found: &Certificate| (found.file.clone(), found.days_left < 0, found.renewable);
-        let found: Vec<_> = found.iter().map(of).collect();
-        let expected = [
-            ("/etc/kubernetes/admin.conf", false, true),
-            ("/etc/kubernetes/pki/ca.crt", true, false),
-            ("/etc/kubernetes/pki/etcd/peer.crt", true, true),
-            ("/var/lib/kubelet/pki/kubelet-client-current.pem", false, false),
-        ];
-        let expected = expected.map(|(file, ended, ours)| (file.to_owned(), ended, ours));
-        assert_eq!(found, expected);
-    }
-}
+mod tests;

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
+use super::remove;
 use super::shared::Shared;
 use crate::bootstrap::engine::{Change, Check, Context, Lane, Step, StepError, StepId};
 use crate::bootstrap::spec::{Host, Role, Topology};
@@ -101,6 +102,7 @@ impl ControlPlane {
             Way::Join { via, clean: true } => {
                 format!("`kubeadm join` was stopped half way: reset, and joined anew through {via}")
             }
+            Way::After(other) => return Ok(Check::After(StepId::new(other, STEP))),
             Way::Refuse { reason, remedy } => return Err(StepError::Refused { reason, remedy }),
         };
         Ok(Check::Needed(Change::new(why)))
@@ -123,11 +125,11 @@ impl Step for ControlPlane {
             needs.extend(first.map(|host| StepId::new(&host.name, "etcd-healthy")));
             needs.push(StepId::new(&self.host.name, ETCD_CLIENT));
         }
+        if self.shared.cluster.topology == Topology::Stacked {
+            let first = self.shared.removed_first.iter();
+            needs.extend(first.map(|name| StepId::new(name, remove::STEP)));
+        }
         needs
-    }
-
-    fn follows(&self) -> Vec<StepId> {
-        self.shared.removed_first.iter().map(|name| StepId::new(name, "remove")).collect()
     }
 
     fn lane(&self) -> Lane {

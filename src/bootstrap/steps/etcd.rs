@@ -17,8 +17,8 @@ use crate::bootstrap::spec::{Cluster, Role, Topology};
 mod act;
 mod certificates;
 mod control;
+pub mod data;
 mod decide;
-mod expiry;
 mod found;
 mod healthy;
 mod keys;
@@ -28,6 +28,7 @@ mod probe;
 mod quorum;
 mod render;
 mod replace;
+pub mod reset;
 
 #[cfg(test)]
 mod tests;
@@ -35,7 +36,6 @@ mod tests;
 pub use certificates::{Certificates, Renewal};
 pub use control::{Survey, view};
 pub use decide::{Move, Others, decide};
-pub use expiry::{Expiry, expiry};
 pub use healthy::{Fault, Healthy, faults};
 pub use keys::{KeyHome, Keys};
 pub use member::Member;
@@ -51,6 +51,8 @@ pub const CERTIFICATES: &str = "etcd-certificates";
 pub const MEMBER: &str = "etcd-member";
 /// The step that looks at the whole cluster.
 pub const HEALTHY: &str = "etcd-healthy";
+/// The step that takes a member out that the file does not name.
+pub const REMOVED: &str = "etcd-removed";
 /// The step that places a control plane's certificate for etcd.
 pub const CLIENT: &str = "etcd-client";
 

@@ -1,115 +1,96 @@
 //! What the cluster has and the file has not: shown by every plan, taken out by `apply --prune`.
 
 mod clean;
+mod extra;
+mod find;
 mod node;
 pub mod reset;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::join_all;
+
+use super::after::after;
+use super::etcd;
 use super::shared::Shared;
-use crate::bootstrap::engine::{Context, Step, StepError};
-use crate::bootstrap::kubernetes::{Api, Member, Node};
-use crate::bootstrap::spec::{Cluster, Host, Overrides, Role, Topology};
+use crate::bootstrap::engine::{Context, Step, StepError, StepId};
+use crate::bootstrap::spec::Topology;
+use crate::bootstrap::transport::{Command, TransportError};
 
-pub use node::{Remove, drain};
-
-/// A node or an etcd member that no host of the file accounts for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Extra {
-    /// Its name; for a member that never started, where the others reach it.
-    pub name: String,
-    /// Its Node.
-    pub node: Option<Node>,
-    /// Its member of the stacked etcd.
-    pub member: Option<Member>,
-}
-
-impl Extra {
-    /// How it may be reached to be cleaned, by the cluster's settings; none if nobody tells its address.
-    pub fn host(&self, cluster: &Cluster) -> Option<Host> {
-        let address = self.node.as_ref()?.address?;
-        Some(Host {
-            name: self.name.clone(),
-            address,
-            roles: BTreeSet::from([Role::Spare]),
-            zone: None,
-            labels: BTreeMap::new(),
-            taints: Vec::new(),
-            ssh: cluster.ssh.clone(),
-            overrides: Overrides::default(),
-        })
-    }
-
-    /// A line of the plan.
-    pub fn note(&self) -> String {
-        let what = match (&self.node, &self.member) {
-            (Some(node), _) if node.is_control_plane() => "the control plane",
-            (Some(_), _) => "the node",
-            (None, _) => "the etcd member",
-        };
-        format!(
-            "{what} {} is in the cluster and not in the file; `apply --prune` removes it",
-            self.name
-        )
-    }
-}
-
-/// Looks for what the file does not account for. Nothing if there is no cluster yet.
-///
-/// # Errors
-/// There is a cluster, but no control plane of the file serves.
-pub async fn extras(shared: &Shared, cx: &Context) -> Result<Vec<Extra>, StepError> {
-    let Some(via) = shared.serving(cx).await? else {
-        return Ok(Vec::new());
-    };
-    let api = Api::new(cx, &via);
-    let nodes = api.nodes().await?;
-    let members = match shared.cluster.topology {
-        Topology::Stacked => api.members().await?,
-        Topology::External => Vec::new(),
-    };
-    Ok(unaccounted(&shared.cluster, nodes, members))
-}
-
-/// What of this the file does not account for. Pure.
-pub fn unaccounted(cluster: &Cluster, nodes: Vec<Node>, members: Vec<Member>) -> Vec<Extra> {
-    let is_node = |name: &str| {
-        let roles = cluster.host(name).map(|host| &host.roles);
-        roles.is_some_and(|roles| {
-            roles.contains(&Role::ControlPlane) || roles.contains(&Role::Worker)
-        })
-    };
-    let nodes = nodes.into_iter().filter(|node| !is_node(&node.name));
-    let mut extras: Vec<_> = nodes
-        .map(|node| Extra { name: node.name.clone(), node: Some(node), member: None })
-        .collect();
-    for member in members {
-        let mut control_planes = cluster.with_role(Role::ControlPlane);
-        if control_planes.any(|host| member.is_of(&host.name, host.address)) {
-            continue;
-        }
-        let is_of = |extra: &&mut Extra| match extra.node.as_ref().and_then(|node| node.address) {
-            Some(address) => member.is_of(&extra.name, address),
-            None => member.name == extra.name,
-        };
-        if let Some(extra) = extras.iter_mut().find(is_of) {
-            extra.member = Some(member);
-        } else {
-            let name =
-                if member.started() { member.name.clone() } else { member.peer_urls.join(",") };
-            extras.push(Extra { name, node: None, member: Some(member) });
-        }
-    }
-    extras
-}
+pub use extra::{Extra, unaccounted};
+pub use find::extras;
+pub use node::{Remove, STEP, drain};
 
 /// The steps that take them out, after everything that the file wishes is there: replacements have
-/// joined, and no proxy names them any more.
+/// joined, and no proxy names them any more. The member of an external etcd has a step of its own.
 pub fn steps(shared: &Arc<Shared>, extras: &[Extra]) -> Vec<Arc<dyn Step>> {
-    let step = |extra: &Extra| -> Arc<dyn Step> { Arc::new(Remove::new(shared, extra.clone())) };
-    extras.iter().map(step).collect()
+    let mut steps: Vec<Arc<dyn Step>> = Vec::new();
+    for extra in extras {
+        if extra.is_etcd_host {
+            let name = extra.name.clone();
+            let first = shared.removed_first.contains(&name);
+            steps.push(Arc::new(etcd::Remove { cluster: shared.cluster.clone(), name, first }));
+        }
+        if extra.is_node_host() {
+            steps.push(Arc::new(Remove::new(shared, extra.clone())));
+        }
+    }
+    steps
 }
 
-#[cfg(test)]
-mod tests;
+/// The names of those whose etcd member is dead: they go before others join, since neither etcd nor
+/// kubeadm adds a member beside a dead one.
+pub fn first(extras: &[Extra]) -> BTreeSet<String> {
+    extras.iter().filter(|extra| extra.is_dead).map(|extra| extra.name.clone()).collect()
+}
+
+/// Puts the members of an external etcd in order: dead ones go before others join, those that live when
+/// the others have joined, and then it is looked at as a whole.
+pub fn in_order(shared: &Shared, steps: Vec<Arc<dyn Step>>) -> Vec<Arc<dyn Step>> {
+    if shared.cluster.topology != Topology::External {
+        return steps;
+    }
+    let leaves = |id: &StepId| id.name == etcd::REMOVED;
+    let all: Vec<_> = steps.iter().map(|step| step.id()).filter(leaves).collect();
+    let is_first = |id: &StepId| shared.removed_first.contains(&id.host);
+    let (dead, live): (Vec<_>, Vec<_>) = all.iter().cloned().partition(is_first);
+    let members = shared.cluster.etcd_hosts();
+    let members: Vec<_> = members.map(|host| StepId::new(&host.name, etcd::MEMBER)).collect();
+    let steps = after(steps, &dead, |id| members.contains(id));
+    let steps = after(steps, &members, |id| live.contains(id));
+    after(steps, &all, |id| id.name == etcd::HEALTHY)
+}
+
+/// Those of these hosts that cannot be reached, each with the reason. One that refuses us, or whose key
+/// is unknown, is an error: it may be alive.
+///
+/// # Errors
+/// A host could be reached and is not let in.
+pub async fn unreachable<'a>(
+    cx: &Context,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Result<BTreeMap<String, String>, StepError> {
+    let knock = |name: &'a str| async move {
+        let command = Command::new(["true"]).timeout(Duration::from_secs(20));
+        (name, cx.run(name, &command).await)
+    };
+    let mut away = BTreeMap::new();
+    for (name, answer) in join_all(names.into_iter().map(knock)).await {
+        match answer {
+            Ok(_) => {}
+            Err(StepError::Transport(
+                error @ (TransportError::Unreachable { .. }
+                | TransportError::Lost { .. }
+                | TransportError::Timeout { .. }),
+            )) => {
+                away.insert(name.to_owned(), error.to_string());
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(away)
+}

@@ -1,191 +1,217 @@
 //! `replace OLD NEW`: a spare takes the place of a host, whether that still lives or not.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::remove::{self, Extra};
 use super::shared::Shared;
-use super::{control_plane, remove, workers};
-use crate::bootstrap::engine::{Context, Step, StepError};
-use crate::bootstrap::kubernetes::Api;
-use crate::bootstrap::spec::{Cluster, Host, Role};
+use crate::bootstrap::engine::{Context, StepError};
+use crate::bootstrap::kubernetes::{Api, Member, quorum, removable};
+use crate::bootstrap::spec::{Cluster, Host, Role, Topology};
 
 /// A replacement, planned.
 #[derive(Debug)]
 pub struct Replacement {
-    /// The cluster as its file has to be from then on.
-    pub cluster: Arc<Cluster>,
-    /// What the steps share.
+    /// What the steps share: of the cluster as its file has to be from then on.
     pub shared: Arc<Shared>,
-    /// The steps, beside those that prepare the new host.
-    pub steps: Vec<Arc<dyn Step>>,
+    /// What leaves.
+    pub extras: Vec<Extra>,
     /// Is the old host taken out before the new one joins? So it is when its etcd member is dead.
     pub removed_first: bool,
 }
 
-/// The cluster in which `new` stands for `old`.
+/// The roles whose place another host can take.
+const ROLES: [Role; 3] = [Role::ControlPlane, Role::Etcd, Role::Worker];
+
+fn refused(reason: impl Into<String>, remedy: impl Into<String>) -> StepError {
+    StepError::Refused { reason: reason.into(), remedy: remedy.into() }
+}
+
+fn is_spare(host: &Host) -> bool {
+    host.roles == BTreeSet::from([Role::Spare])
+}
+
+/// The cluster in which `new` stands for `old`. A host that the file gives the roles of the old one
+/// already may come as well; so it is when this was begun before, and the file was written.
 ///
 /// # Errors
-/// One of them is not there, or `new` is no spare.
+/// One of them is not there, or `new` is neither a spare nor has the roles of `old`.
 pub fn replaced(cluster: &Cluster, old: &str, new: &str) -> Result<Cluster, StepError> {
-    let found = |name: &str| cluster.host(name).ok_or_else(|| missing(name));
-    let (gone, spare) = (found(old)?, found(new)?);
-    if spare.roles != BTreeSet::from([Role::Spare]) {
-        return Err(StepError::Refused {
-            reason: format!("{new} has roles already"),
-            remedy: "give the host that comes in the role `spare` alone".to_owned(),
-        });
+    if old == new {
+        let remedy = "a machine that was made anew under its old name is joined by `apiproxy bootstrap apply`";
+        return Err(refused(format!("{old} cannot take its own place"), remedy));
     }
-    let mut comes = spare.clone();
-    comes.roles.clone_from(&gone.roles);
-    for (name, value) in &gone.labels {
-        comes.labels.entry(name.clone()).or_insert_with(|| value.clone());
-    }
-    if comes.taints.is_empty() {
-        comes.taints.clone_from(&gone.taints);
+    let comes = cluster.host(new).ok_or_else(|| missing(new))?;
+    let Some(gone) = cluster.host(old) else {
+        return if is_spare(comes) { Err(missing(old)) } else { Ok(cluster.clone()) };
+    };
+    if !gone.roles.iter().any(|role| ROLES.contains(role)) {
+        let remedy = "name a control plane, an etcd host or a worker as the one that goes";
+        return Err(refused(format!("{old} has no place in the cluster to take"), remedy));
     }
     let mut replaced = cluster.clone();
-    replaced.hosts.retain(|host| host.name != new);
-    if let Some(place) = replaced.hosts.iter_mut().find(|host| host.name == old) {
-        *place = comes;
+    if is_spare(comes) {
+        let mut comes = comes.clone();
+        comes.roles.clone_from(&gone.roles);
+        for (name, value) in &gone.labels {
+            comes.labels.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        if comes.taints.is_empty() {
+            comes.taints.clone_from(&gone.taints);
+        }
+        replaced.hosts.iter_mut().filter(|host| host.name == new).for_each(|host| {
+            host.clone_from(&comes);
+        });
+    } else if !gone.roles.is_subset(&comes.roles) {
+        return Err(refused(
+            format!("{new} has roles already, and not those of {old}"),
+            "give the host that comes the role `spare` alone, or the roles of the one that goes",
+        ));
     }
+    replaced.hosts.retain(|host| host.name != old);
     if let Some(backup) = &mut replaced.etcd.backup {
-        backup.copy_to.retain(|name| name != old);
+        let named = backup.copy_to.iter().any(|name| name == new);
+        if named {
+            backup.copy_to.retain(|name| name != old);
+        }
+        for name in backup.copy_to.iter_mut().filter(|name| *name == old) {
+            new.clone_into(name);
+        }
     }
     Ok(replaced)
 }
 
 fn missing(name: &str) -> StepError {
-    StepError::Refused {
-        reason: format!("the file has no host {name}"),
-        remedy: "name two of its hosts: the one that goes, and a spare".to_owned(),
-    }
+    let remedy = "name two of its hosts: the one that goes, and a spare";
+    refused(format!("the file has no host {name}"), remedy)
 }
 
-/// Plans it. A dead etcd member goes before the new one comes, since kubeadm adds none beside it; a
-/// live one goes last, so that the cluster is never smaller than it was.
+/// The spares that may take the place of a host, those of its zone first.
+pub fn candidates<'a>(cluster: &'a Cluster, old: &str) -> Vec<&'a Host> {
+    let zone = cluster.host(old).and_then(|host| host.zone.as_ref());
+    let mut spares: Vec<_> = cluster.with_role(Role::Spare).collect();
+    spares.sort_by_key(|spare| zone.is_some() && spare.zone.as_ref() != zone);
+    spares
+}
+
+/// Plans it for the cluster in which `new` stands for `old`. A dead etcd member goes before the new one
+/// comes, since kubeadm and etcd add none beside it; a live one goes last, so that the cluster is never
+/// smaller than it was. `gone` is the old host as the file had it.
 ///
 /// # Errors
-/// One of them is not there, `new` is no spare, or no other control plane serves.
+/// No other control plane serves, or the quorum does not allow it: with the numbers.
 pub async fn plan(
-    shared: &Shared,
-    cx: &Context,
-    old: &str,
-    new: &str,
-) -> Result<Replacement, StepError> {
-    let cluster = Arc::new(replaced(&shared.cluster, old, new)?);
-    let after = Shared::new(cluster.clone(), shared.documents.clone());
-    let gone = shared.host(old)?;
-    let extras = remove::extras(&after, cx).await?;
-    let extras: Vec<_> = extras.into_iter().filter(|extra| is_of(extra, gone)).collect();
-    let dead = is_dead(&after, cx, &extras).await?;
-    let first = if dead { BTreeSet::from([old.to_owned()]) } else { BTreeSet::new() };
-    let after = Shared::removing_first(cluster.clone(), shared.documents.clone(), first);
-    let mut steps = control_plane::steps(&after);
-    steps.extend(workers::steps(&after));
-    let leaving = remove::steps(&after, &extras);
-    if dead {
-        steps.splice(0..0, leaving);
-    } else {
-        steps.extend(leaving);
-    }
-    Ok(Replacement { cluster, shared: after, steps, removed_first: dead })
-}
-
-fn is_of(extra: &remove::Extra, host: &Host) -> bool {
-    let member = extra.member.as_ref();
-    extra.name == host.name || member.is_some_and(|member| member.is_of(&host.name, host.address))
-}
-
-async fn is_dead(
     after: &Shared,
     cx: &Context,
-    extras: &[remove::Extra],
-) -> Result<bool, StepError> {
-    let mut members = extras.iter().filter_map(|extra| extra.member.clone());
-    let Some(member) = members.next() else {
-        return Ok(false);
-    };
-    let via = after.through(cx).await?;
-    let healthy = Api::new(cx, &via).healthy(std::slice::from_ref(&member)).await?;
-    Ok(!healthy.contains(&member.id))
+    (old, gone): (&str, Option<&Host>),
+    new: &str,
+) -> Result<Replacement, StepError> {
+    let is_node =
+        |host: &&Host| host.roles.iter().any(|role| ROLES.contains(role) && *role != Role::Etcd);
+    if let Some(gone) = gone.filter(is_node)
+        && after.serving(cx).await?.is_none()
+    {
+        return Err(no_other(gone, new));
+    }
+    let found = remove::extras(after, cx).await?;
+    let mut leaving = gone.map(Extra::of_host);
+    let mut extras = Vec::new();
+    for mut extra in found {
+        if extra.name != old && !gone.is_some_and(|gone| is_of(&extra, gone)) {
+            continue;
+        }
+        match leaving.take() {
+            // What has the host's name is one with it; a member that never started has none.
+            Some(host) if extra.name == old || extra.member.is_some() => {
+                extra.name = host.name;
+                extra.is_etcd_host |= host.is_etcd_host;
+                extra.was_node = host.was_node;
+                extra.address = host.address;
+            }
+            other => leaving = other,
+        }
+        extras.push(extra);
+    }
+    extras.extend(leaving);
+    let first = remove::first(&extras);
+    let shared =
+        Shared::removing_first(after.cluster.clone(), after.documents.clone(), first.clone());
+    if after.cluster.topology == Topology::Stacked {
+        quorum_allows(&shared, cx, &extras, new).await?;
+    }
+    Ok(Replacement { shared, extras, removed_first: !first.is_empty() })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bootstrap::steps::world::{World, cluster, spare};
-
-    fn with_spare() -> Cluster {
-        let mut cluster = cluster();
-        cluster.hosts.push(spare("s1", "10.0.0.41"));
-        cluster
+/// Nothing of the file serves but perhaps the one that goes: the new one would make a cluster of its own.
+fn no_other(gone: &Host, new: &str) -> StepError {
+    let name = &gone.name;
+    if gone.roles.contains(&Role::ControlPlane) {
+        return refused(
+            format!("{name} is the only control plane of the cluster"),
+            format!(
+                "give {new} the role `controlPlane` beside it in the file and run `apiproxy bootstrap \
+                 apply`; then take {name} out of the file and run `apiproxy bootstrap apply --prune`"
+            ),
+        );
     }
+    let remedy = "change the file, and run `apiproxy bootstrap apply`";
+    refused(format!("there is no cluster yet that {name} could leave"), remedy)
+}
 
-    async fn whole() -> World {
-        let world = World::new(with_spare());
-        world.apply(&world.steps()).await.unwrap();
-        world.later().await;
-        world
-    }
+fn is_of(extra: &Extra, host: &Host) -> bool {
+    let member = extra.member.as_ref();
+    let at = extra.is_etcd_host && extra.address == Some(host.address);
+    at || member.is_some_and(|member| member.is_of(&host.name, host.address))
+}
 
-    fn members(world: &World) -> Vec<String> {
-        world.sim().members.iter().map(|member| member.name.clone()).collect()
+/// kubeadm adds a member only where all others answer; and a dead one must be removable.
+async fn quorum_allows(
+    after: &Shared,
+    cx: &Context,
+    extras: &[Extra],
+    new: &str,
+) -> Result<(), StepError> {
+    let comes = after.host(new)?;
+    if !comes.roles.contains(&Role::ControlPlane) {
+        return Ok(());
     }
-
-    #[test]
-    fn a_spare_takes_roles_labels_and_place() {
-        let mut cluster = with_spare();
-        cluster.hosts[1].labels.insert("disk".to_owned(), "ssd".to_owned());
-        let after = replaced(&cluster, "cp2", "s1").unwrap();
-        let names: Vec<_> = after.hosts.iter().map(|host| host.name.as_str()).collect();
-        assert_eq!(names, ["cp1", "s1", "cp3", "w1", "w2"]);
-        assert_eq!(after.hosts[1].roles, cluster.hosts[1].roles);
-        assert_eq!(after.hosts[1].labels["disk"], "ssd");
-        assert_eq!(after.hosts[1].address, "10.0.0.41".parse::<std::net::IpAddr>().unwrap());
-        let refused = |old, new| replaced(&cluster, old, new).unwrap_err().to_string();
-        assert!(refused("cp2", "w1").contains("w1 has roles already"));
-        assert!(refused("cp9", "s1").contains("no host cp9"));
+    let Some(via) = after.serving(cx).await? else { return Ok(()) };
+    let api = Api::new(cx, &via);
+    let members = api.members().await?;
+    if members.iter().any(|member| member.is_of(new, comes.address)) {
+        return Ok(());
     }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_live_control_plane_goes_when_the_new_one_is_whole() {
-        let world = whole().await;
-        let planned = plan(&world.shared, &world.cx, "cp2", "s1").await.unwrap();
-        assert!(!planned.removed_first);
-        let world = world.of(planned.shared);
-        world.apply(&planned.steps).await.unwrap();
-        assert_eq!(members(&world), ["cp1", "cp3", "s1"]);
-        assert_eq!(world.hosts["cp2"].ran("kubeadm reset"), 1);
-        let config = world.hosts["w1"].text("/etc/apiproxy/config.yaml").unwrap();
-        assert_eq!(config, "10.0.0.11\n10.0.0.41\n10.0.0.13\n", "the proxies know");
+    let healthy = api.healthy(&members).await?;
+    let goes = |member: &Member| {
+        extras.iter().any(|extra| extra.member.as_ref().is_some_and(|own| own.id == member.id))
+    };
+    for member in members.iter().filter(|member| goes(member) && !healthy.contains(&member.id)) {
+        removable(&members, &healthy, member.id).map_err(|reason| {
+            let remedy =
+                "bring another member back first, or see `apiproxy bootstrap etcd restore`";
+            refused(format!("{} stays: {reason}", member.name), remedy)
+        })?;
     }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_dead_control_plane_goes_first() {
-        let world = whole().await;
-        world.hosts["cp2"].die("no power");
-        {
-            let mut sim = world.sim();
-            sim.sick.insert(2);
-            sim.serving.remove("cp2");
-            sim.nodes.get_mut("cp2").unwrap().ready = false;
-        }
-        let planned = plan(&world.shared, &world.cx, "cp2", "s1").await.unwrap();
-        assert!(planned.removed_first);
-        let world = world.without_host("cp2").of(planned.shared);
-        world.apply(&planned.steps).await.unwrap();
-        assert_eq!(members(&world), ["cp1", "cp3", "s1"]);
-        assert!(!world.sim().nodes.contains_key("cp2"));
+    let voters = members.iter().filter(|member| !member.is_learner);
+    let ill = voters.clone().filter(|member| !healthy.contains(&member.id) && !goes(member));
+    let ill: Vec<_> = ill.map(|member| member.name.as_str()).collect();
+    if ill.is_empty() {
+        return Ok(());
     }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_worker_is_replaced_without_etcd() {
-        let world = whole().await;
-        let planned = plan(&world.shared, &world.cx, "w2", "s1").await.unwrap();
-        let world = world.of(planned.shared);
-        world.apply(&planned.steps).await.unwrap();
-        let nodes: Vec<_> = world.sim().nodes.keys().cloned().collect();
-        assert_eq!(nodes, ["cp1", "cp2", "cp3", "s1", "w1"]);
-        assert_eq!(members(&world).len(), 3);
-    }
+    let (all, names) = (voters.clone().count(), ill.join(", "));
+    let well = voters.filter(|member| healthy.contains(&member.id)).count();
+    Err(refused(
+        format!(
+            "{new} cannot join while the etcd member of {names} does not answer: {well} of {all} members \
+             are healthy, {} are needed",
+            quorum(all)
+        ),
+        format!(
+            "bring it back, or replace it first; if it is gone for good and no spare is left for it, take \
+             {names} out of the file and run `apiproxy bootstrap apply --prune`"
+        ),
+    ))
 }

@@ -8,8 +8,14 @@ use crate::bootstrap::kubernetes::Report;
 use crate::bootstrap::transport::Command;
 
 /// Folders of a host that the scripts name.
-const FOLDERS: [&str; 5] =
-    ["/etc/kubernetes", "/etc/apiproxy", "/etc/hosts", "/var/lib/apiproxy", "/usr/local/bin"];
+const FOLDERS: [&str; 6] = [
+    "/etc/kubernetes",
+    "/etc/apiproxy",
+    "/etc/hosts",
+    "/proc",
+    "/usr/local/bin",
+    "/var/lib/apiproxy",
+];
 
 /// A folder that stands for a host. What it has no program for is this machine's.
 pub(super) struct Root(tempfile::TempDir);

@@ -8,13 +8,16 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::world::{World, cluster};
+use super::etcd::Renewal;
+use super::shared::Shared;
+use super::world::{Plain, World, cluster};
 use super::{control_plane, remove, workers};
 use crate::bootstrap::engine::{
     Check, Context, Events, Execution, Graph, PARALLEL, Plan, Step, StepError, StepId, Stop,
     Summary, execute, observe,
 };
 use crate::bootstrap::spec::{Cluster, Role, Topology};
+use crate::bootstrap::transport::recording::{Answer, Asked};
 
 /// What another part makes sure of.
 #[derive(Debug)]
@@ -42,7 +45,7 @@ impl Step for There {
     }
 }
 
-fn graph(world: &World, extras: &[remove::Extra]) -> Graph {
+pub(super) fn graph(world: &World, extras: &[remove::Extra]) -> Graph {
     let there =
         |host: &str, name: &str| -> Arc<dyn Step> { Arc::new(There(StepId::new(host, name))) };
     let cluster = &world.shared.cluster;
@@ -58,7 +61,12 @@ async fn plan(world: &World, graph: &Graph) -> Plan {
     observe(graph, &world.cx, None, PARALLEL, &Events::none()).await
 }
 
-async fn apply(world: &World, graph: &Graph) -> Summary {
+pub(super) async fn apply(world: &World, graph: &Graph) -> Summary {
+    apply_through(&world.cx, graph).await
+}
+
+/// Plans and applies through these hosts.
+pub(super) async fn apply_through(cx: &Context, graph: &Graph) -> Summary {
     let execution = Execution {
         parallel: PARALLEL,
         cluster: None,
@@ -66,16 +74,38 @@ async fn apply(world: &World, graph: &Graph) -> Summary {
         events: Events::none(),
         stop: Stop::never(),
     };
-    execute(graph, &plan(world, graph).await, &world.cx, &execution).await
+    let plan = observe(graph, cx, None, PARALLEL, &Events::none()).await;
+    execute(graph, &plan, cx, &execution).await
+}
+
+/// To drain a node takes ten seconds from now on.
+pub(super) fn slow_drains(world: &World) {
+    for host in world.hosts.values() {
+        host.on(" drain ", Answer::ok("").after(Duration::from_secs(10)));
+    }
+}
+
+/// How many commands that contain this were under way at the same time.
+pub(super) fn most_at_once(world: &World, text: &str) -> usize {
+    let calls = world.hosts.values().flat_map(|host| host.calls());
+    let meant = calls.filter(|call| match &call.asked {
+        Asked::Run(command) => command.argv.join(" ").contains(text),
+        _ => false,
+    });
+    let spans: Vec<_> = meant.filter_map(|call| Some((call.began, call.ended?))).collect();
+    let at = |moment: Instant| {
+        spans.iter().filter(|(began, ended)| *began <= moment && moment < *ended).count()
+    };
+    spans.iter().map(|(began, _)| at(*began)).max().unwrap_or(0)
 }
 
 /// The steps with this outcome.
-fn with(summary: &Summary, word: &str) -> Vec<String> {
+pub(super) fn with(summary: &Summary, word: &str) -> Vec<String> {
     let found = summary.steps.iter().filter(|(_, outcome)| outcome.word() == word);
     found.map(|(id, _)| id.to_string()).collect()
 }
 
-fn wide(workers: usize) -> Cluster {
+pub(super) fn wide(workers: usize) -> Cluster {
     let mut cluster = cluster();
     let one = cluster.hosts.pop().unwrap();
     for n in 2..=workers {
@@ -174,9 +204,36 @@ fn a_control_plane_waits_for_an_external_etcd() {
 fn the_steps_of_all_parts_make_a_graph() {
     let cluster = Arc::new(wide(3));
     let keys = Arc::new(super::etcd::Keys::new(super::etcd::KeyHome::Host("cp1".to_owned())));
-    let all = Graph::new(&super::graph(&cluster, &keys, &[])).unwrap();
+    let shared = Shared::new(cluster, Arc::new(Plain));
+    let all = Graph::new(&super::all(&shared, &keys, &[], Renewal::WhenDue)).unwrap();
     let place = |host: &str, step: &str| all.find(&StepId::new(host, step)).unwrap();
     assert!(place("cp1", "prepared") < place("cp1", "control-plane"));
     assert!(place("cp3", "control-plane") < place("w1", "proxy-config"));
     assert!(place("w1", "node") < place("w1", "static-pod"));
+}
+
+#[test]
+fn members_of_an_external_etcd_leave_in_order() {
+    let mut external = cluster();
+    external.topology = Topology::External;
+    for (name, at) in [("e1", "10.0.0.21"), ("e3", "10.0.0.23"), ("s1", "10.0.0.41")] {
+        external.hosts.push(super::world::spare(name, at));
+    }
+    external.hosts[5..].iter_mut().for_each(|host| host.roles = BTreeSet::from([Role::Etcd]));
+    let cluster = Arc::new(external);
+    let keys = Arc::new(super::etcd::Keys::new(super::etcd::KeyHome::Host("cp1".to_owned())));
+    let mut gone = remove::Extra::of_host(&super::world::spare("e2", "10.0.0.22"));
+    (gone.is_etcd_host, gone.was_node) = (true, false);
+    for dead in [false, true] {
+        gone.is_dead = dead;
+        let extras = [gone.clone()];
+        let first = remove::first(&extras);
+        let shared = Shared::removing_first(cluster.clone(), Arc::new(Plain), first);
+        let all = Graph::new(&super::without(&shared, &keys, &[], &extras)).unwrap();
+        let place = |host: &str, step: &str| all.find(&StepId::new(host, step)).unwrap();
+        let (removed, healthy) = (place("e2", "etcd-removed"), place("e1", "etcd-healthy"));
+        assert_eq!(removed < place("s1", "etcd-member"), dead);
+        assert!(removed < healthy && healthy < place("cp1", "control-plane"));
+        assert_eq!(all.find(&StepId::new("e2", "remove")), None);
+    }
 }

@@ -9,18 +9,21 @@ pub mod skew;
 mod tests;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::future::{BoxFuture, try_join_all};
 use tokio::sync::Semaphore;
 
 use super::documents::PATCHES;
+use super::hosts;
 use super::shared::Shared;
-use crate::bootstrap::engine::{Context, Step, StepError};
+use super::workers::{self, config, node, proxy, static_pod};
+use crate::bootstrap::engine::{Context, PARALLEL, Step, StepError};
 use crate::bootstrap::kubernetes::Api;
-use crate::bootstrap::spec::{Host, Role, Version};
+use crate::bootstrap::spec::{Cluster, Host, Role, Version};
 pub use programs::Sourced;
 use skew::Versions;
 
@@ -50,6 +53,8 @@ pub struct Upgrade {
     programs: Arc<dyn Programs>,
     /// So many workers are away at the same time.
     batch: Arc<Semaphore>,
+    /// The first worker that failed: no other is taken down after it.
+    failed: Arc<OnceLock<String>>,
 }
 
 impl Upgrade {
@@ -97,7 +102,8 @@ pub async fn steps(
     skew::allows(&found, target)
         .map_err(|fault| StepError::Refused { reason: fault.reason, remedy: fault.remedy })?;
     let batch = Arc::new(Semaphore::new(batch.max(1)));
-    let upgrade = Upgrade { shared: shared.clone(), programs, batch };
+    let failed = Arc::default();
+    let upgrade = Upgrade { shared: shared.clone(), programs, batch, failed };
     let mut steps: Vec<Arc<dyn Step>> = Vec::new();
     let mut before = None;
     for host in shared.cluster.with_role(Role::ControlPlane) {
@@ -108,10 +114,46 @@ pub async fn steps(
         )));
     }
     let last = before;
-    for host in shared.cluster.with_role(Role::Worker) {
-        if !host.roles.contains(&Role::ControlPlane) {
-            steps.push(Arc::new(worker::Step::new(&upgrade, host, last.clone())));
-        }
+    // One that is no Node yet joins with the version of the file.
+    for host in
+        behind_proxies(&shared.cluster).filter(|host| found.kubelets.contains_key(&host.name))
+    {
+        steps.push(Arc::new(worker::Step::new(&upgrade, host, last.clone())));
     }
     Ok(steps)
+}
+
+/// The workers that reach the apiservers through their proxies.
+fn behind_proxies(cluster: &Cluster) -> impl Iterator<Item = &Host> {
+    let workers = cluster.with_role(Role::Worker);
+    workers.filter(|host| !host.roles.contains(&Role::ControlPlane))
+}
+
+/// How many workers are away at the same time unless the user says otherwise: a tenth of them.
+pub fn batch(cluster: &Cluster) -> usize {
+    (behind_proxies(cluster).count() / 10).clamp(1, PARALLEL)
+}
+
+/// The same, and before them what every node needs for the new version: images where there is no
+/// registry, and first of all the proxies, which are what bridges the restart of an apiserver. `program`
+/// is this very program.
+///
+/// # Errors
+/// As [`steps`].
+pub async fn all(
+    shared: &Arc<Shared>,
+    cx: &Context,
+    program: &Path,
+    batch: usize,
+) -> Result<Vec<Arc<dyn Step>>, StepError> {
+    let cluster = &shared.cluster;
+    let programs = Arc::new(Sourced::new(cluster, program));
+    let upgrades = steps(shared, cx, programs, batch).await?;
+    let meant: BTreeSet<_> = upgrades.iter().map(|step| step.id().host).collect();
+    let of_proxy = [config::STEP, proxy::STEP, node::STEP, static_pod::STEP];
+    let proxies = workers::steps(shared).into_iter();
+    let proxies = proxies.filter(|step| of_proxy.contains(&step.id().name.as_str()));
+    let before = hosts::steps(cluster, program).into_iter().chain(proxies);
+    let before = before.filter(|step| meant.contains(&step.id().host));
+    Ok(before.chain(upgrades).collect())
 }

@@ -5,7 +5,11 @@ mod machine;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+
+use futures_util::future::BoxFuture;
 
 use super::documents::{
     Documents, ENCRYPTION, Identity, Joining, MANIFESTS, PROXY_CONFIG, PROXY_KUBECONFIG, Rendered,
@@ -18,7 +22,7 @@ use crate::bootstrap::spec::{
     Topology, Version,
 };
 use crate::bootstrap::transport::recording::{Answer, Recording, When};
-use crate::bootstrap::transport::{File, Transport};
+use crate::bootstrap::transport::{Command, File, Found, Output, Transport, TransportError};
 
 /// The version that everything has at first.
 pub(super) const VERSION: &str = "v1.34.2";
@@ -30,6 +34,9 @@ pub(super) struct SimNode {
     pub(super) ready: bool,
     pub(super) address: IpAddr,
     pub(super) labels: BTreeMap<String, String>,
+    pub(super) annotations: BTreeMap<String, String>,
+    /// Values by `KEY:EFFECT`.
+    pub(super) taints: BTreeMap<String, String>,
     pub(super) cordoned: bool,
     pub(super) kubelet: String,
     pub(super) api_server: String,
@@ -59,6 +66,8 @@ pub(super) struct Sim {
     /// The add-ons are there.
     pub(super) addons: bool,
     pub(super) ca: String,
+    /// What `kubeadm certs renew` makes.
+    pub(super) renewed: String,
     pub(super) last_member: u64,
 }
 
@@ -223,6 +232,16 @@ impl World {
         Self { cx: Context::new(others), ..self }
     }
 
+    /// The same hosts as a run finds them that is cut off after so many uses of them.
+    pub(super) fn cut_after(&self, uses: usize) -> Context {
+        let left = Arc::new(AtomicUsize::new(uses));
+        let cut = self.cx.hosts.iter().map(|(name, host)| {
+            let cut: Arc<dyn Transport> = Arc::new(Cut { host: host.clone(), left: left.clone() });
+            (name.clone(), cut)
+        });
+        Context::new(cut.collect())
+    }
+
     pub(super) fn sim(&self) -> MutexGuard<'_, Sim> {
         self.sim.lock().unwrap()
     }
@@ -267,6 +286,61 @@ impl World {
         for host in self.hosts.values() {
             host.forget();
         }
+    }
+}
+
+/// A host that a run cannot use any more once it was cut off.
+#[derive(Debug)]
+struct Cut {
+    host: Arc<dyn Transport>,
+    left: Arc<AtomicUsize>,
+}
+
+impl Cut {
+    fn used(&self) -> Result<(), TransportError> {
+        let take = |left: usize| left.checked_sub(1);
+        let host = self.host.host().to_owned();
+        let lost = |_| TransportError::Lost { host, reason: "this run was cut off".to_owned() };
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).map(drop).map_err(lost)
+    }
+}
+
+impl Transport for Cut {
+    fn host(&self) -> &str {
+        self.host.host()
+    }
+
+    fn run<'a>(&'a self, command: &'a Command) -> BoxFuture<'a, Result<Output, TransportError>> {
+        Box::pin(async move {
+            self.used()?;
+            self.host.run(command).await
+        })
+    }
+
+    fn read<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<Option<Found>, TransportError>> {
+        Box::pin(async move {
+            self.used()?;
+            self.host.read(path).await
+        })
+    }
+
+    fn write<'a>(&'a self, file: &'a File) -> BoxFuture<'a, Result<(), TransportError>> {
+        Box::pin(async move {
+            self.used()?;
+            self.host.write(file).await
+        })
+    }
+
+    fn upload<'a>(
+        &'a self,
+        source: &'a Path,
+        path: &'a str,
+        mode: u32,
+    ) -> BoxFuture<'a, Result<(), TransportError>> {
+        Box::pin(async move {
+            self.used()?;
+            self.host.upload(source, path, mode).await
+        })
     }
 }
 

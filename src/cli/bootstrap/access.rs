@@ -7,11 +7,14 @@ use std::sync::Arc;
 use clap::ValueEnum;
 
 use super::prompt;
-use crate::bootstrap::engine::{Context, Graph, PARALLEL, RunLog, reach};
+use crate::bootstrap::engine::{Context, PARALLEL, RunLog, Step, reach, reach_host};
 use crate::bootstrap::pki::Store;
-use crate::bootstrap::spec::{self, Cluster, Selection};
+use crate::bootstrap::spec::{self, Cluster, Host, Selection, SourceFile};
 use crate::bootstrap::steps;
-use crate::bootstrap::steps::etcd::{KeyHome, Keys};
+use crate::bootstrap::steps::documents::Rendered;
+use crate::bootstrap::steps::etcd::{KeyHome, Keys, Renewal};
+use crate::bootstrap::steps::remove::Extra;
+use crate::bootstrap::steps::shared::Shared;
 use crate::bootstrap::transport::{Dialer, Dialing};
 use crate::cli::CliError;
 
@@ -28,18 +31,12 @@ pub(super) enum Form {
     Json,
 }
 
-/// Flags of all commands that reach hosts.
+/// Flags of all commands that reach hosts: how.
 #[derive(Debug, clap::Args)]
-pub(super) struct Access {
+pub(super) struct Reach {
     /// The cluster file.
     #[arg(long, short, value_name = "FILE", default_value = FILE)]
     pub(super) file: PathBuf,
-    /// Only these hosts, by name or range such as `w[1-20]`; repeat for more [default: all].
-    #[arg(long = "host", value_name = "NAME")]
-    hosts: Vec<String>,
-    /// How many hosts are worked on at the same time.
-    #[arg(long, short = 'j', value_name = "N", default_value_t = PARALLEL, value_parser = parallel)]
-    pub(super) parallel: usize,
     /// Learn host keys that are not known yet. One that has changed is never accepted.
     #[arg(long)]
     accept_new: bool,
@@ -52,9 +49,29 @@ pub(super) struct Access {
     /// Where the log of the run goes [default: ~/.local/state/apiproxy/runs].
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
+}
+
+/// Flags of commands that look at hosts or work on them: how, and which.
+#[derive(Debug, clap::Args)]
+pub(super) struct Access {
+    #[command(flatten)]
+    whole: Whole,
+    /// Only these hosts, by name or range such as `w[1-20]`; repeat for more [default: all].
+    #[arg(long = "host", value_name = "NAME")]
+    hosts: Vec<String>,
+}
+
+/// The same of commands that know themselves which hosts they are about.
+#[derive(Debug, clap::Args)]
+pub(super) struct Whole {
+    #[command(flatten)]
+    reach: Reach,
+    /// How many hosts are worked on at the same time.
+    #[arg(long, short = 'j', value_name = "N", default_value_t = PARALLEL, value_parser = parallel)]
+    parallel: usize,
     /// Form of the output.
     #[arg(long, short, value_enum, default_value_t)]
-    pub(super) output: Form,
+    output: Form,
 }
 
 fn parallel(text: &str) -> Result<usize, String> {
@@ -64,29 +81,52 @@ fn parallel(text: &str) -> Result<usize, String> {
     }
 }
 
-/// A cluster, its steps and the way to its hosts.
+/// A cluster and the way to its hosts.
 pub(super) struct Site {
     pub(super) cluster: Arc<Cluster>,
-    pub(super) graph: Graph,
+    /// What its steps share.
+    pub(super) shared: Arc<Shared>,
+    /// The authority of its etcd.
+    pub(super) keys: Arc<Keys>,
+    /// The texts of its file, which go into its backups.
+    pub(super) sources: Vec<SourceFile>,
     /// The hosts that the user chose; none for all.
     pub(super) chosen: Option<BTreeSet<String>>,
+    /// How many hosts at the same time.
+    pub(super) parallel: usize,
+    pub(super) form: Form,
     pub(super) cx: Context,
     pub(super) log: Arc<RunLog>,
+    /// How hosts are reached.
+    dialer: Arc<Dialer>,
 }
 
-impl Access {
-    /// Reads the file, puts the steps in order and begins the log. No host is reached yet.
+impl Site {
+    /// Reaches a host that the file does not name.
+    pub(super) fn reach_too(&mut self, host: &Host) {
+        let (dialer, log) = (&self.dialer, &self.log);
+        let reached = || reach_host(host, dialer, log);
+        self.cx.hosts.entry(host.name.clone()).or_insert_with(reached);
+    }
+
+    /// The steps of everything that the file wishes, renewing etcd's certificates as they need it.
+    pub(super) fn all_steps(&self) -> Vec<Arc<dyn Step>> {
+        steps::all(&self.shared, &self.keys, &self.sources, Renewal::WhenDue)
+    }
+
+    /// The same, and what takes these out, which the file does not name.
+    pub(super) fn steps_without(&self, extras: &[Extra]) -> Vec<Arc<dyn Step>> {
+        steps::without(&self.shared, &self.keys, &self.sources, extras)
+    }
+}
+
+impl Reach {
+    /// Reads the file and begins the log. No host is reached yet.
     pub(super) fn open(&self, command: &str) -> Result<Site, CliError> {
-        let cluster = Arc::new(load(&self.file)?);
-        let chosen = self.chosen(&cluster)?;
-        let sources =
-            spec::sources(&self.file).map_err(|error| CliError::Usage(error.to_string()))?;
-        let graph = Graph::new(&steps::graph(&cluster, &Arc::new(keys(&cluster)?), &sources))
-            .map_err(|error| CliError::Failed(format!("a fault of apiproxy itself: {error}")))?;
-        let graph = match &chosen {
-            Some(hosts) => graph.of_hosts(hosts),
-            None => graph,
-        };
+        self.begin(Arc::new(load(&self.file)?), command)
+    }
+
+    fn begin(&self, cluster: Arc<Cluster>, command: &str) -> Result<Site, CliError> {
         let dialing = Dialing {
             accept_new: self.accept_new,
             sudo_password: self.ask_sudo_password.then(prompt::sudo_password).transpose()?,
@@ -96,19 +136,15 @@ impl Access {
         let dialer = Dialer::new(dialing).map_err(|error| {
             CliError::Failed(format!("cannot make a folder for the sockets of ssh: {error}"))
         })?;
+        let keys = Arc::new(keys(&cluster)?);
+        let sources =
+            spec::sources(&self.file).map_err(|error| CliError::Usage(error.to_string()))?;
         let log = Arc::new(self.log(command)?);
-        let cx = reach(&cluster, &Arc::new(dialer), &log);
-        Ok(Site { cluster, graph, chosen, cx, log })
-    }
-
-    fn chosen(&self, cluster: &Cluster) -> Result<Option<BTreeSet<String>>, CliError> {
-        let usage = |error: &dyn std::fmt::Display| CliError::Usage(error.to_string());
-        let selection = Selection::parse(&self.hosts).map_err(|error| usage(&error))?;
-        if selection.is_everything() {
-            return Ok(None);
-        }
-        let hosts = selection.of(cluster).map_err(|error| usage(&error))?;
-        Ok(Some(hosts.into_iter().map(|host| host.name.clone()).collect()))
+        let dialer = Arc::new(dialer);
+        let cx = reach(&cluster, &dialer, &log);
+        let shared = Shared::new(Arc::clone(&cluster), Arc::new(Rendered));
+        let (chosen, parallel, form) = (None, PARALLEL, Form::default());
+        Ok(Site { cluster, shared, keys, sources, chosen, parallel, form, cx, log, dialer })
     }
 
     fn log(&self, command: &str) -> Result<RunLog, CliError> {
@@ -120,6 +156,53 @@ impl Access {
             let folder = folder.display();
             CliError::Failed(format!("cannot write a log in {folder}: {error}; give --log-dir"))
         })
+    }
+}
+
+impl Whole {
+    /// The cluster file.
+    pub(super) fn file(&self) -> &Path {
+        &self.reach.file
+    }
+
+    /// The form of the output.
+    pub(super) fn form(&self) -> Form {
+        self.output
+    }
+
+    /// Begins the log of a command about this cluster. No host is reached yet.
+    pub(super) fn open(&self, cluster: Arc<Cluster>, command: &str) -> Result<Site, CliError> {
+        let site = self.reach.begin(cluster, command)?;
+        Ok(Site { parallel: self.parallel, form: self.output, ..site })
+    }
+}
+
+impl Access {
+    /// Reads the file and begins the log. No host is reached yet.
+    pub(super) fn open(&self, command: &str) -> Result<Site, CliError> {
+        let cluster = Arc::new(load(self.whole.file())?);
+        let chosen = self.chosen(&cluster)?;
+        Ok(Site { chosen, ..self.whole.open(cluster, command)? })
+    }
+
+    /// The form of the output.
+    pub(super) fn form(&self) -> Form {
+        self.whole.form()
+    }
+
+    /// Did the user choose hosts?
+    pub(super) fn has_choice(&self) -> bool {
+        !self.hosts.is_empty()
+    }
+
+    fn chosen(&self, cluster: &Cluster) -> Result<Option<BTreeSet<String>>, CliError> {
+        let usage = |error: &dyn std::fmt::Display| CliError::Usage(error.to_string());
+        let selection = Selection::parse(&self.hosts).map_err(|error| usage(&error))?;
+        if selection.is_everything() {
+            return Ok(None);
+        }
+        let hosts = selection.of(cluster).map_err(|error| usage(&error))?;
+        Ok(Some(hosts.into_iter().map(|host| host.name.clone()).collect()))
     }
 }
 

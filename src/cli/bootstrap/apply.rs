@@ -1,129 +1,56 @@
 //! `apiproxy bootstrap apply`: makes the hosts what the file says.
 
-use serde_json::json;
+use super::access::{Access, Site};
+use super::job::{Consent, Job, interrupts, unless_ended};
+use super::leaving;
+use crate::cli::{CliError, runtime};
 
-use super::access::{Access, Form, Site};
-use super::document::{PlanDocument, SummaryDocument};
-use super::plan::{foretell, interrupts, look, unless_ended};
-use super::progress::Progress;
-use super::{prompt, report};
-use crate::bootstrap::engine::{Events, Execution, Locks, Owner, Plan, Stopper, Summary, execute};
-use crate::cli::{CliError, output, runtime};
-use crate::signal::Terminations;
+/// The command as others read it where they find a host locked.
+const COMMAND: &str = "apiproxy bootstrap apply";
 
 /// Flags of `apply`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+What the cluster has and the file has not is named below the plan, and stays. With --prune it is taken
+out when everything that the file wishes is there: each node is drained, its etcd member removed if the
+quorum allows it, the host reset, and its Node deleted; control planes one by one, workers as many at
+the same time as -j says. A host that does not answer is given up.
+
 The first Ctrl-C lets running steps end and begins no other, the second kills them; running it again
 goes on from there. Exit 0 when all is as the file says, 1 when something is not, 2 when the cluster
 file is wrong. With -o json, one event a line.")]
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     access: Access,
-    /// Do not ask.
-    #[arg(long, short)]
-    yes: bool,
-    /// End another `apply` that holds a host. It stops there at once.
+    #[command(flatten)]
+    consent: Consent,
+    /// Take out nodes and etcd members that the cluster has and the file has not.
     #[arg(long)]
-    break_lock: bool,
-    /// Show what will change in files.
+    prune: bool,
+    /// Do not look first whether the hosts that are to be changed are fit, as `check` does.
     #[arg(long)]
-    diff: bool,
+    skip_preflight: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    let site = args.access.open("apply")?;
-    runtime()?.block_on(apply(args, &site))
+    if args.prune && args.access.has_choice() {
+        let problem = "--prune goes by the whole file; give no --host with it";
+        return Err(CliError::Usage(problem.to_owned()));
+    }
+    let mut site = args.access.open("apply")?;
+    runtime()?.block_on(async {
+        let mut interrupts = interrupts()?;
+        let job = unless_ended(&mut interrupts, job(&mut site, args.prune)).await?;
+        let job = Job { fit_only: !args.skip_preflight, ..job };
+        job.carry_out(&site, &args.consent, &mut interrupts).await.map(drop)
+    })
 }
 
-async fn apply(args: &Args, site: &Site) -> Result<(), CliError> {
-    let form = args.access.output;
-    let mut interrupts = interrupts()?;
-    let work = async {
-        let plan = look(site, args.access.parallel, Progress::of_run(form)).await?;
-        show(args, site, &plan).await?;
-        Ok(plan)
-    };
-    let plan = unless_ended(&mut interrupts, work).await?;
-    if plan.is_done() {
-        return Ok(());
+async fn job(site: &mut Site, prune: bool) -> Result<Job, CliError> {
+    if !prune {
+        let notes = leaving::notes(site).await;
+        return Ok(Job { notes, ..Job::new(site, COMMAND, &site.all_steps())? });
     }
-    let touched = plan.touched(&site.graph);
-    if touched.is_empty() {
-        return Err(CliError::Unwell);
-    }
-    let permission = async {
-        if !args.yes && !prompt::confirm("Apply this?").await? {
-            return Err(CliError::Failed("nothing was changed".to_owned()));
-        }
-        let owner = Owner::here("apiproxy bootstrap apply");
-        let locks = Locks::take(&site.cx, &touched, &owner, args.break_lock).await;
-        locks.map_err(|error| CliError::Failed(error.to_string()))
-    };
-    let locks = unless_ended(&mut interrupts, permission).await?;
-    let summary = carry_out(args, site, &plan, &locks, &mut interrupts).await?;
-    site.log.note("summary", json!({ "done": summary.is_done() }));
-    match form {
-        Form::Json => line(&SummaryDocument::new(&summary, site.log.path()))?,
-        Form::Text => output::emit(&report::summary(&summary, site.log.path()))?,
-    }
-    if let Some(fault) = site.log.fault() {
-        let path = site.log.path().display();
-        output::complain(&format!("the log {path} is not complete: {fault}"));
-    }
-    if summary.is_done() { Ok(()) } else { Err(CliError::Unwell) }
-}
-
-/// The plan before it is carried out.
-async fn show(args: &Args, site: &Site, plan: &Plan) -> Result<(), CliError> {
-    let predictions = foretell(site, plan).await;
-    match args.access.output {
-        Form::Json => {
-            let document = PlanDocument::new(plan, &predictions);
-            line(&json!({ "event": "plan", "plan": document }))
-        }
-        Form::Text => output::emit(&report::plan(plan, &predictions, args.diff)),
-    }
-}
-
-async fn carry_out(
-    args: &Args,
-    site: &Site,
-    plan: &Plan,
-    locks: &Locks,
-    interrupts: &mut Terminations,
-) -> Result<Summary, CliError> {
-    let (events, heard) = Events::channel();
-    let (stopper, stop) = Stopper::new();
-    let gone = plan.gone();
-    let barred = |host: &str| gone.get(host).cloned().or_else(|| locks.lost(host));
-    let execution = Execution {
-        parallel: args.access.parallel,
-        cluster: Some(&site.cluster),
-        barred: &barred,
-        events,
-        stop,
-    };
-    let work = async move { execute(&site.graph, plan, &site.cx, &execution).await };
-    let listen = async {
-        loop {
-            interrupts.next().await;
-            stopper.press();
-        }
-    };
-    let shown = Progress::of_run(args.access.output).show(heard);
-    tokio::select! {
-        (summary, shown) = async { tokio::join!(work, shown) } => {
-            shown?;
-            Ok(summary)
-        }
-        () = listen => Err(CliError::Failed("signals are not heard any more".to_owned())),
-    }
-}
-
-/// A document in one line.
-fn line(document: &impl serde::Serialize) -> Result<(), CliError> {
-    let json = serde_json::to_string(document)
-        .map_err(|error| CliError::Failed(format!("cannot write JSON: {error}")))?;
-    output::emit(&(json + "\n"))
+    let (extras, notes) = leaving::prune(site).await?;
+    Ok(Job { notes, ..Job::new(site, COMMAND, &site.steps_without(&extras))? })
 }

@@ -47,7 +47,7 @@ pub(in crate::cli) fn run(args: &Args) -> Result<(), CliError> {
     if let Some(chosen) = &site.chosen {
         site.cx.hosts.retain(|host, _| chosen.contains(host));
     }
-    let (cluster, cx, at_once) = (&site.cluster, &site.cx, args.access.parallel);
+    let (cluster, cx, at_once) = (&site.cluster, &site.cx, site.parallel);
     let (report, fixed) = runtime()?.block_on(async {
         let report = preflight::examine(cluster, &cx.hosts, at_once).await;
         if !args.fix || !report.findings.iter().any(|finding| finding.fixable) {
@@ -61,7 +61,7 @@ pub(in crate::cli) fn run(args: &Args) -> Result<(), CliError> {
         fixed: fixed.iter().map(mended).collect(),
         report: &report,
     };
-    match args.access.output {
+    match site.form {
         Form::Json => output::emit_json(&document)?,
         Form::Text => output::emit(&render(&document, args.all))?,
     }

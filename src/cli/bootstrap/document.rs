@@ -13,6 +13,9 @@ pub(super) struct PlanDocument {
     /// Nothing to do, as far as the user asked.
     done: bool,
     steps: Vec<StepDocument>,
+    /// What the user has to know besides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -35,10 +38,14 @@ struct StepDocument {
 }
 
 impl PlanDocument {
-    pub(super) fn new(plan: &Plan, predictions: &BTreeMap<usize, Prediction>) -> Self {
+    pub(super) fn new(
+        plan: &Plan,
+        predictions: &BTreeMap<usize, Prediction>,
+        notes: &[String],
+    ) -> Self {
         let steps = plan.steps.iter().enumerate();
         let steps = steps.map(|(at, step)| StepDocument::new(step, predictions.get(&at).cloned()));
-        Self { done: plan.is_done(), steps: steps.collect() }
+        Self { done: plan.is_done(), steps: steps.collect(), notes: notes.to_vec() }
     }
 }
 

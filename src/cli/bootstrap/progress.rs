@@ -100,12 +100,21 @@ impl Bars {
             }
             Event::Ended { host, .. } => {
                 self.whole.inc(1);
-                if let Some(bar) = self.hosts.remove(host) {
-                    bar.finish_and_clear();
-                }
+                self.leave(host);
+                self.tell(event);
+            }
+            Event::Waiting { host, .. } => {
+                self.leave(host);
                 self.tell(event);
             }
             _ => self.tell(event),
+        }
+    }
+
+    /// Nothing runs on a host any more.
+    fn leave(&mut self, host: &str) {
+        if let Some(bar) = self.hosts.remove(host) {
+            bar.finish_and_clear();
         }
     }
 
@@ -137,6 +146,7 @@ fn say(line: &str) {
 fn line(event: &Event) -> Option<String> {
     Some(match event {
         Event::Started { host, title, .. } => format!("{host}: {title} ..."),
+        Event::Waiting { host, step, before } => format!("{host}: {step} waits for {before}"),
         Event::Ended { host, step, outcome, why, seconds } => {
             let time = if seconds.is_zero() {
                 String::new()

@@ -71,15 +71,26 @@ fn line(keys: &mut impl io::Read) -> io::Result<Option<Vec<u8>>> {
     Ok(None)
 }
 
-/// Asks for a yes. The question may be dropped: who waits for the keys is a thread that nobody waits
-/// for.
+/// Asks for a yes.
 pub(super) async fn confirm(question: &str) -> Result<bool, CliError> {
+    let answer = ask(&format!("{question} [y/N] ")).await?;
+    Ok(matches!(answer.as_str(), "y" | "Y" | "yes" | "Yes" | "YES"))
+}
+
+/// Asks for a name: who types it knows what he does to whom.
+pub(super) async fn name(name: &str) -> Result<bool, CliError> {
+    Ok(ask(&format!("Type {name} to go on: ")).await? == name)
+}
+
+/// Asks, and has the answer. It may be dropped: who waits for the keys is a thread that nobody waits
+/// for.
+async fn ask(question: &str) -> Result<String, CliError> {
     if !io::stdin().is_terminal() {
         let problem = "there is no terminal to ask on; look at the plan and give --yes";
         return Err(CliError::Usage(problem.to_owned()));
     }
     let failed = |error: &dyn std::fmt::Display| CliError::Failed(format!("cannot ask: {error}"));
-    write!(io::stderr(), "{question} [y/N] ").map_err(|error| failed(&error))?;
+    write!(io::stderr(), "{question}").map_err(|error| failed(&error))?;
     let (tell, told) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         let mut answer = String::new();
@@ -88,7 +99,7 @@ pub(super) async fn confirm(question: &str) -> Result<bool, CliError> {
         let _ = tell.send(read);
     });
     let answer = told.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes" | "YES"))
+    Ok(answer.trim().to_owned())
 }
 
 #[cfg(test)]

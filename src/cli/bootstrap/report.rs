@@ -8,8 +8,13 @@ use std::time::Duration;
 use super::document::why;
 use crate::bootstrap::engine::{Outcome, Plan, Planned, Prediction, State, Summary};
 
-/// The plan, host by host: what is not done, why, and what will be noticed meanwhile.
-pub(super) fn plan(plan: &Plan, predictions: &BTreeMap<usize, Prediction>, diffs: bool) -> String {
+/// The plan, host by host: what is not done, why, and what will be noticed meanwhile; then the notes.
+pub(super) fn plan(
+    plan: &Plan,
+    predictions: &BTreeMap<usize, Prediction>,
+    notes: &[String],
+    diffs: bool,
+) -> String {
     let mut text = headline(plan);
     let mut hosts: BTreeMap<&str, Vec<(usize, &Planned)>> = BTreeMap::new();
     let mut order = Vec::new();
@@ -38,6 +43,12 @@ pub(super) fn plan(plan: &Plan, predictions: &BTreeMap<usize, Prediction>, diffs
                 }
             }
         }
+    }
+    if !notes.is_empty() {
+        text.push('\n');
+    }
+    for note in notes {
+        let _ = writeln!(text, "{note}");
     }
     text
 }
@@ -122,13 +133,14 @@ mod tests {
                 step("cp1", "z", State::After(StepId::new("cp1", "config"))),
             ],
         };
-        let text = plan(&found, &BTreeMap::new(), true);
+        let text = plan(&found, &BTreeMap::new(), &["e9 is not in the file".to_owned()], true);
         assert_eq!(
             text,
             "5 steps on 2 hosts: 2 steps to do on 1 host.\n1 step could not be looked at.\n\n\
              cp1\n  + make config  the file differs\n      -a\n      +b\n  \
              + make z       seen after cp1/config\n\n\
-             w1\n  ! make x  w1: no answer on port 22; is it up?\n"
+             w1\n  ! make x  w1: no answer on port 22; is it up?\n\n\
+             e9 is not in the file\n"
         );
         let done = Plan { steps: vec![step("cp1", "a", State::Done)] };
         assert_eq!(headline(&done), "Nothing to do: 1 step on 1 host, all done.\n");

@@ -10,10 +10,12 @@ use crossterm::terminal::{BeginSynchronizedUpdate, Clear, ClearType, EndSynchron
 use crossterm::{execute, queue};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::feed::{self, Feed};
+use super::feed::Feed;
+use super::source::Source;
 use super::{Args, render};
+use crate::cli::CliError;
+use crate::cli::outage::Outage;
 use crate::cli::output::{self, Format};
-use crate::cli::{CliError, client};
 use crate::signal::Terminations;
 
 /// How often it asks.
@@ -29,32 +31,46 @@ pub(super) async fn run(args: &Args) -> Result<(), CliError> {
     if args.events && (args.output == Format::Json || !io::stdout().is_terminal()) {
         return follow(args, &mut terminations).await;
     }
+    let source = Source::new(args);
     let screen = (io::stdout().is_terminal() && args.output == Format::Table).then(Screen::open);
     let mut ticks = interval(EVERY);
     // A proxy that was slow to answer is not asked several times in a row for it.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut outage, mut last) = (Outage::new(), String::new());
     loop {
         let turn = async {
             ticks.tick().await;
-            text(args, screen.is_some()).await
+            text(args, &source, screen.is_some()).await
         };
         let text = tokio::select! {
             text = turn => text,
             _ = terminations.next() => return Ok(()),
         };
         match (&screen, text) {
-            (Some(_), Ok(text)) => Screen::draw(&text)?,
-            (Some(_), Err(error)) => Screen::draw(&format!("apiproxy: {error}\n"))?,
-            (None, Ok(text)) => output::emit(&text)?,
+            (Some(_), Ok(text)) => {
+                outage.over();
+                Screen::draw("", &text)?;
+                last = text;
+            }
             // It may come back: that is what one watches for.
-            (None, Err(error)) => output::complain(&error),
+            (Some(_), Err(error)) => {
+                let below = if last.is_empty() { "" } else { "; below is what it said last\n\n" };
+                let notice = format!("apiproxy: {}{below}", outage.describe(&error));
+                Screen::draw(&notice, &last)?;
+            }
+            (None, Ok(text)) => {
+                heard(&mut outage);
+                output::emit(&text)?;
+            }
+            (None, Err(error)) => not_heard(&mut outage, &error),
         }
     }
 }
 
 /// Prints each event once, one a line, until the user ends it.
 async fn follow(args: &Args, terminations: &mut Terminations) -> Result<(), CliError> {
-    let mut feed = Feed::new(args);
+    let mut feed = Feed::new(Source::new(args));
+    let mut outage = Outage::new();
     if args.output == Format::Table {
         output::emit(&render::event_line("TIME", "EVENT", "BACKEND", "WHAT AND WHY"))?;
     }
@@ -69,28 +85,40 @@ async fn follow(args: &Args, terminations: &mut Terminations) -> Result<(), CliE
         };
         match news {
             Ok(events) => {
+                heard(&mut outage);
                 let lines: Result<Vec<_>, _> = events.iter().map(line).collect();
                 output::emit(&lines?.concat())?;
             }
-            // It may come back: that is what one watches for.
-            Err(error) => output::complain(&error),
+            Err(error) => not_heard(&mut outage, &error),
         }
     }
 }
 
-/// What is to be seen now.
-async fn text(args: &Args, on_screen: bool) -> Result<String, CliError> {
-    if args.events {
-        return Ok(render::events(&feed::list(args).await?.events) + "\n");
+fn heard(outage: &mut Outage) {
+    if let Some(line) = outage.over() {
+        output::complain(&line);
     }
-    let status = client::status(args.admin()).await?;
+}
+
+fn not_heard(outage: &mut Outage, error: &CliError) {
+    if let Some(line) = outage.tell(error) {
+        output::complain(&line);
+    }
+}
+
+/// What is to be seen now.
+async fn text(args: &Args, source: &Source, on_screen: bool) -> Result<String, CliError> {
+    if args.events {
+        return Ok(render::events(&source.events().await?.events) + "\n");
+    }
+    let status = source.status().await?;
     if args.output == Format::Json {
         return output::json_line(&status);
     }
     if !on_screen {
         return Ok(render::status(&status) + "\n");
     }
-    let history = client::events(args.admin()).await?;
+    let history = source.events().await?;
     let latest = &history.events[history.events.len().saturating_sub(EVENTS)..];
     Ok(render::status_with_charts(&status) + "\n" + &render::events(latest))
 }
@@ -105,15 +133,16 @@ impl Screen {
         Self
     }
 
-    /// Draws over what was there. What has no room is cut off: a line that wraps, or a screen that
-    /// scrolls, would make it jump.
-    fn draw(text: &str) -> Result<(), CliError> {
+    /// Draws a notice and a text over what was there. The notice is broken into lines; what has no room
+    /// is cut off: a line that wraps, or a screen that scrolls, would make it jump.
+    fn draw(notice: &str, text: &str) -> Result<(), CliError> {
         let (columns, rows) = size().unwrap_or((80, 24));
         let (columns, rows) = (usize::from(columns).max(20), usize::from(rows).max(4));
+        let text = wrap(notice, columns) + text;
         let draw = || -> io::Result<()> {
             let mut out = io::stdout().lock();
             queue!(out, BeginSynchronizedUpdate, MoveTo(0, 0))?;
-            for line in fit(text, columns, rows - 1) {
+            for line in fit(&text, columns, rows - 1) {
                 queue!(out, Print(line), Clear(ClearType::UntilNewLine), Print("\r\n"))?;
             }
             queue!(out, Clear(ClearType::FromCursorDown), EndSynchronizedUpdate)?;
@@ -130,6 +159,24 @@ impl Drop for Screen {
     fn drop(&mut self) {
         let _ = execute!(io::stdout(), Show);
     }
+}
+
+/// Lines that are broken between words where they are longer than this.
+fn wrap(text: &str, columns: usize) -> String {
+    let mut wrapped = String::new();
+    for line in text.lines() {
+        let mut taken = 0;
+        for word in line.split_inclusive(' ') {
+            if taken > 0 && taken + word.trim_end().chars().count() > columns {
+                wrapped.push('\n');
+                taken = 0;
+            }
+            wrapped.push_str(word);
+            taken += word.chars().count();
+        }
+        wrapped.push('\n');
+    }
+    wrapped
 }
 
 /// The lines that have room, each cut to the width.
@@ -151,6 +198,12 @@ fn fit(text: &str, columns: usize, rows: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_notice_is_broken_between_words() {
+        assert_eq!(wrap("", 5), "");
+        assert_eq!(wrap("ab cd ef\n  gh\n\nabcdefg h", 5), "ab cd \nef\n  gh\n\nabcdefg \nh\n");
+    }
 
     #[test]
     fn what_has_no_room_is_cut() {

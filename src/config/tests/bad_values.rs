@@ -168,6 +168,8 @@ fn loops_are_found() {
         ("[::]:6443", "localhost:6443"),
         ("[::1]:6443", "LOCALHOST.:6443"),
         ("10.0.0.1:6443", "[::ffff:10.0.0.1]:6443"),
+        ("0.0.0.0:6443", "10.0.0.5:6443"),
+        ("[::]:6443", "[2001:db8::5]:6443"),
     ] {
         let overrides = Overrides {
             listen: vec![listen.to_owned()],
@@ -177,6 +179,21 @@ fn loops_are_found() {
         let error = flags(&overrides).expect_err(backend).to_string();
         assert!(error.contains("is this proxy itself"), "{error}");
     }
+}
+
+#[test]
+fn a_loop_through_an_address_of_this_host_is_told_with_what_to_do() {
+    let overrides = Overrides {
+        listen: vec!["0.0.0.0:6443".to_owned()],
+        backends: ["10.0.0.4:6443", "10.0.0.5:6443"].map(str::to_owned).to_vec(),
+        admin_listen: Some("0.0.0.0:5".to_owned()),
+        ..minimal_flags()
+    };
+    assert_eq!(
+        flags(&overrides).unwrap_err().to_string(),
+        "--backend: 10.0.0.5:6443 is this proxy itself, which listens on 0.0.0.0:6443
+  hint: it is an address of this host: name another apiserver's, or listen on 127.0.0.1 alone"
+    );
 }
 
 #[test]

@@ -98,10 +98,9 @@ fn anchors_may_be_used() {
 fn the_default_ca_is_used_when_it_exists() {
     let folder = certificates();
     let text = format!("{HEAD}backends: [address: 'a:1']\n");
-    let (document, faults) = Document::parse("x", &text).unwrap();
     let ca = path(&folder, "ca.crt");
-    let config =
-        super::super::finish(Some(&document), faults, Path::new(""), &Overrides::default(), &ca);
+    let host = ThisHost { default_ca: &ca, ..host() };
+    let config = super::super::read("x", &text, Path::new(""), &Overrides::default(), host);
     assert_eq!(config.unwrap().health_check.tls.unwrap().ca_file, Some(ca));
 }
 
@@ -171,6 +170,11 @@ fn backends_that_only_look_like_this_proxy_are_fine() {
         ("10.0.0.1:6443", "localhost:6443"),
         ("0.0.0.0:6443", "10.0.0.1:6443"),
         ("0.0.0.0:6443", "[::1]:6443"),
+        // The apiserver of this very node.
+        ("127.0.0.1:7443", "10.0.0.5:6443"),
+        ("0.0.0.0:7443", "10.0.0.5:6443"),
+        ("127.0.0.1:6443", "10.0.0.5:6443"),
+        ("[::]:6443", "10.0.0.5:6443"),
     ] {
         let overrides = Overrides {
             listen: vec![listen.to_owned()],

@@ -8,6 +8,7 @@ use super::{Check, quoted};
 use crate::config::shape::{self, List};
 use crate::config::{Admin, BackendSpec, DEFAULT_CONTROL_SOCKET, Listen};
 use crate::model::{BackendAddress, BackendName, Host, MAX_BACKENDS};
+use crate::net;
 
 const LISTEN_PORT: u16 = 6443;
 const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10_242);
@@ -151,16 +152,19 @@ impl Check<'_, '_> {
         admin: SocketAddr,
         backends: &[At<BackendSpec>],
     ) {
-        for (at, backend) in backends {
-            if let Some((_, own)) = listen.iter().find(|(_, l)| meets(l.address, &backend.address))
-            {
-                let message = format!(
-                    "{} is this proxy itself, which listens on {}",
-                    backend.address, own.address
-                );
-                self.hinted(at, message, "name the apiserver's own address, or change `listen`");
-            } else if meets(admin, &backend.address) {
-                let message = format!("{} is where `admin` listens", backend.address);
+        let is_own = self.around.host.is_own;
+        for (at, BackendSpec { address, .. }) in backends {
+            let mut own = listen.iter().map(|(_, own)| own.address);
+            if let Some(own) = own.find(|own| meets(*own, address, is_own)) {
+                let message = format!("{address} is this proxy itself, which listens on {own}");
+                let hint = if own.ip().is_unspecified() {
+                    "it is an address of this host: name another apiserver's, or listen on 127.0.0.1 alone"
+                } else {
+                    "name the apiserver's own address, or change `listen`"
+                };
+                self.hinted(at, message, hint);
+            } else if meets(admin, address, is_own) {
+                let message = format!("{address} is where `admin` listens");
                 self.hinted(at, message, "name the apiserver's own address");
             }
         }
@@ -223,25 +227,15 @@ struct Seen {
     addresses: HashMap<BackendAddress, usize>,
 }
 
-/// Would a connection to `backend` reach what listens on `listen`? A name other than `localhost`
-/// is not resolved here, and which addresses a host has is not known; so only what is certain.
-fn meets(listen: SocketAddr, backend: &BackendAddress) -> bool {
-    if listen.port() != backend.port() {
-        return false;
-    }
-    let listen = listen.ip().to_canonical();
-    match backend.host() {
-        Host::Ip(ip) => {
-            let ip = ip.to_canonical();
-            ip == listen || (listen.is_unspecified() && ip.is_loopback() && reaches(listen, ip))
+/// Would a connection to `backend` reach what listens on `listen`? A name other than `localhost` is not
+/// resolved here; so only what is certain.
+fn meets(listen: SocketAddr, backend: &BackendAddress, is_own: fn(IpAddr) -> bool) -> bool {
+    let ip = listen.ip().to_canonical();
+    match (backend.socket_addr(), backend.host()) {
+        (Some(target), _) => net::meets(listen, target, is_own),
+        (None, Host::Name(name)) if name == "localhost" => {
+            listen.port() == backend.port() && (ip.is_loopback() || ip.is_unspecified())
         }
-        Host::Name(name) => {
-            name == "localhost" && (listen.is_loopback() || listen.is_unspecified())
-        }
+        _ => false,
     }
-}
-
-/// `[::]` may take IPv4 as well; `0.0.0.0` never takes IPv6.
-fn reaches(wildcard: IpAddr, ip: IpAddr) -> bool {
-    wildcard.is_ipv6() || ip.is_ipv4()
 }

@@ -52,7 +52,7 @@ impl Check<'_, '_> {
     }
 
     fn default_ca(&mut self, type_is_known: bool) -> Option<PathBuf> {
-        let path = self.around.default_ca;
+        let path = self.around.host.default_ca;
         if path.exists() {
             return self.ca_file(path.to_owned());
         }

@@ -40,7 +40,10 @@ pub(super) fn run(line: &Line) -> Result<(), String> {
     if line.get("cri-socket").is_some_and(|socket| !socket.starts_with("unix:///")) {
         return Err("--cri-socket: no unix:// address".to_owned());
     }
-    let stacked = Path::new(manifests::FOLDER).join("etcd.yaml").exists();
+    // This phase removes the member and its data.
+    let skipped = line.get("skip-phases").unwrap_or_default().split(',');
+    let stays = skipped.into_iter().any(|phase| phase == "remove-etcd-member");
+    let stacked = !stays && Path::new(manifests::FOLDER).join("etcd.yaml").exists();
     if stacked && let Err(error) = leave_etcd() {
         println!(
             "[reset] Failed to remove etcd member: {error}, please manually remove this etcd member using etcdctl"

@@ -173,8 +173,11 @@ impl Pod {
         for variable in &self.environment {
             line.extend(["--env".to_owned(), variable.clone()]);
         }
-        line.extend([self.image.clone(), format!("{}-{}", self.name, self.hash)]);
-        line.extend(self.arguments.iter().cloned());
+        let image = whole_name(&self.image);
+        let entrypoint = entrypoint(&image)?;
+        line.extend([image, format!("{}-{}", self.name, self.hash)]);
+        // With arguments, ctr wants the whole command.
+        line.extend(entrypoint.into_iter().chain(self.arguments.iter().cloned()));
         // One that was killed leaves its name behind.
         let id = format!("{}-{}", self.name, self.hash);
         let script =
@@ -203,6 +206,38 @@ impl Pod {
         }
         Ok(())
     }
+}
+
+/// As the container runtime has it: kubelet makes short names whole.
+fn whole_name(image: &str) -> String {
+    match image.split_once('/') {
+        None => format!("docker.io/library/{image}"),
+        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => image.to_owned(),
+        Some(_) => format!("docker.io/{image}"),
+    }
+}
+
+/// What an image runs before the arguments, by its configuration.
+fn entrypoint(image: &str) -> Result<Vec<String>, String> {
+    let ctr = |words: &[&str]| {
+        let output = Command::new("ctr").args(["-n", "k8s.io"]).args(words).output();
+        let output = output.map_err(|error| format!("ctr: {error}"))?;
+        Ok::<_, String>(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let list = ctr(&["images", "ls", &format!("name=={image}")])?;
+    let mut words = list.split_whitespace();
+    let mut digest = words.find(|word| word.starts_with("sha256:")).map(str::to_owned);
+    while let Some(found) = digest {
+        let text = ctr(&["content", "get", &found])?;
+        let document: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        if let Some(words) = document["config"]["Entrypoint"].as_array() {
+            return Ok(words.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+        }
+        // From an index to a manifest, and from there to the configuration.
+        let next = [&document["manifests"][0]["digest"], &document["config"]["digest"]];
+        digest = next.into_iter().find_map(Value::as_str).map(str::to_owned);
+    }
+    Err(format!("{image} is not there, or has no entrypoint"))
 }
 
 impl Mount {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Outcome, Summary};
 use crate::bootstrap::engine::plan::State;
-use crate::bootstrap::engine::{Event, Events, Graph, Lane, Plan};
+use crate::bootstrap::engine::{Event, Events, Graph, Lane, Plan, StepId};
 
 pub(super) struct Book<'a> {
     graph: &'a Graph,
@@ -16,6 +16,8 @@ pub(super) struct Book<'a> {
     needed_by: Vec<Vec<usize>>,
     /// How many of those that each waits for are not over yet.
     open: Vec<usize>,
+    /// Whom a step waits for besides, because it said so when its turn came.
+    waits: Vec<Vec<usize>>,
     /// Something that it needs was applied: what was seen of it may not be so any more.
     touched: Vec<bool>,
     outcomes: Vec<Option<Outcome>>,
@@ -53,6 +55,7 @@ impl<'a> Book<'a> {
             events,
             needed_by,
             open,
+            waits: vec![Vec::new(); count],
             touched: vec![false; count],
             outcomes: vec![None; count],
             ready,
@@ -119,16 +122,56 @@ impl<'a> Book<'a> {
 
     /// A running step has ended.
     pub(super) fn end(&mut self, at: usize, outcome: Outcome, time: Duration) {
-        let host = self.graph.id(at).host.as_str();
+        self.make_way(at);
+        if !outcome.is_so() {
+            self.faults.entry(self.graph.id(at).host.as_str()).or_insert(at);
+        }
+        self.enter(at, outcome, time);
+    }
+
+    /// A running step was not begun after all: its turn comes again when this other one is over. Not if
+    /// that is over already, or would wait for this one.
+    pub(super) fn wait(&mut self, at: usize, before: &StepId) -> bool {
+        let Some(before) = self.graph.find(before) else { return false };
+        if self.outcomes[before].is_some() || self.comes_after(before, at) {
+            return false;
+        }
+        self.make_way(at);
+        self.waits[at].push(before);
+        self.needed_by[before].push(at);
+        self.open[at] += 1;
+        let (step, before) = (self.graph.id(at), self.graph.id(before));
+        self.events.tell(Event::Waiting {
+            host: step.host.clone(),
+            step: step.name.clone(),
+            before: before.to_string(),
+        });
+        true
+    }
+
+    /// Does a step wait for this one, or for one that does?
+    fn comes_after(&self, at: usize, before: usize) -> bool {
+        let (mut seen, mut open) = (BTreeSet::new(), vec![at]);
+        while let Some(next) = open.pop() {
+            if next == before {
+                return true;
+            }
+            if seen.insert(next) && self.outcomes[next].is_none() {
+                open.extend(self.graph.needs(next));
+                open.extend(self.graph.follows(next));
+                open.extend(&self.waits[next]);
+            }
+        }
+        false
+    }
+
+    /// Others of its host and lane may run.
+    fn make_way(&mut self, at: usize) {
         self.running.remove(&at);
-        self.busy.remove(host);
+        self.busy.remove(self.graph.id(at).host.as_str());
         if self.plan.steps[at].lane == Lane::Single {
             self.single = false;
         }
-        if !outcome.is_so() {
-            self.faults.entry(host).or_insert(at);
-        }
-        self.enter(at, outcome, time);
     }
 
     fn enter(&mut self, at: usize, outcome: Outcome, time: Duration) {

@@ -156,6 +156,40 @@ async fn what_was_done_is_looked_at_again_when_its_ground_has_changed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_can_be_told_after_another_waits_for_it() {
+    let (machines, cx, _) = hosts(&["a", "b", "c"]);
+    let steps = || {
+        vec![
+            // Its turn would come first.
+            Fake::new("a/up").single().told_after("b/up"),
+            Fake::new("a/more").needs(&["a/up"]),
+            Fake::new("b/up").single(),
+            Fake::new("c/up").single(),
+        ]
+    };
+    let summary = apply_all(&graph(steps()), &cx).await;
+    assert_eq!(summary.count("applied"), 4, "{summary:?}");
+    let spans = spans(&machines);
+    assert!(spans["a/up"].0 >= spans["b/up"].1.unwrap());
+    assert_eq!(apply_all(&graph(steps()), &cx).await.count("unchanged"), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_what_failed_or_waits_itself() {
+    let (machines, cx, _) = hosts(&["a", "b"]);
+    machines[1].on(["apply", "up"], Answer::fails(1, "no"));
+    let after = |name: &str, other: &str| Fake::new(name).single().told_after(other);
+    let summary = apply_all(&graph(vec![after("a/up", "b/up"), Fake::new("b/up")]), &cx).await;
+    assert_eq!(words(&summary), ["failed", "failed"]);
+    assert_eq!(why(&summary, "a/up"), "b/up was not done");
+
+    let circle = vec![after("a/1", "b/1"), after("b/1", "a/1")];
+    let summary = apply_all(&graph(circle), &cx).await;
+    assert_eq!(summary.steps.len(), 2);
+    assert!(machines.iter().any(|machine| machine.ran("apply 1") == 1), "{summary:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn fifty_workers_are_worked_on_sixteen_at_a_time() {
     let names: Vec<String> = (0..50).map(|n| format!("w{n}")).collect();
     let (_machines, cx, meter) = hosts(&names.iter().map(String::as_str).collect::<Vec<_>>());

@@ -7,7 +7,9 @@ use crate::bootstrap::backup::{Schedule, Settings};
 use crate::bootstrap::engine::{Check, Context, Graph, Hosts};
 use crate::bootstrap::pki;
 use crate::bootstrap::spec;
-use crate::bootstrap::steps::etcd::{KeyHome, Keys};
+use crate::bootstrap::steps::documents::Rendered;
+use crate::bootstrap::steps::etcd::{KeyHome, Keys, Renewal};
+use crate::bootstrap::steps::{self as all_steps, shared::Shared as AllShared};
 use crate::bootstrap::transport::recording::{Answer, Recording};
 use crate::bootstrap::transport::{File, Transport};
 
@@ -57,7 +59,8 @@ fn all_that_the_steps_need_is_there_in_both_topologies() {
         let cluster = cluster(topology);
         let store = pki::Store::new(Path::new("/nowhere").to_owned());
         let keys = Arc::new(Keys::new(KeyHome::Operator(store)));
-        Graph::new(&crate::bootstrap::steps::graph(&cluster, &keys, &sources())).unwrap();
+        let shared = AllShared::new(cluster.clone(), Arc::new(Rendered));
+        Graph::new(&all_steps::all(&shared, &keys, &sources(), Renewal::WhenDue)).unwrap();
         let ours = steps(&cluster, &sources());
         let ids: Vec<_> = ours.iter().map(|step| step.id().to_string()).collect();
         assert_eq!(ids.len(), count, "{ids:?}");

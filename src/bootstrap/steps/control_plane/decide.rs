@@ -21,6 +21,9 @@ pub enum Way {
         /// Take away first what an earlier run left.
         clean: bool,
     },
+    /// It can only be told when the step of this control plane is over: it finishes a cluster that is
+    /// half made.
+    After(String),
     /// Neither would be safe.
     Refuse {
         /// Why.
@@ -97,12 +100,18 @@ fn init(own: &str, all: &BTreeMap<String, Standing>, again: bool) -> Way {
             "see `crictl ps -a` and `journalctl -u kubelet` there, and run `apply` again",
         );
     }
+    let begun = |standing: &Standing| matches!(standing, Standing::Unfinished(Begun::Init));
+    if let Some((name, _)) = others().find(|(_, standing)| begun(standing))
+        && !again
+    {
+        return Way::After(name.clone());
+    }
     let unfinished =
         |standing: &Standing| matches!(standing, Standing::Unfinished(_) | Standing::Foreign(_));
     if let Some(names) = names(unfinished) {
         return refuse(
             format!("{names} has a cluster that is half made"),
-            "`apply` finishes it there first; or take it away with `apiproxy bootstrap reset`",
+            "run `apply` for it, or take it away with `apiproxy bootstrap reset`",
         );
     }
     Way::Init { again }
@@ -139,7 +148,6 @@ mod tests {
         for (other, words) in [
             (Away("timeout".into()), "cp2 cannot be asked whether there is a cluster already"),
             (Ill("refused".into()), "cp2 runs the cluster, but its kube-apiserver is not ready"),
-            (Unfinished(Begun::Init), "cp2 has a cluster that is half made"),
             (Unfinished(Begun::Join), "cp2 has a cluster that is half made"),
             (Foreign("x".into()), "cp2 has a cluster that is half made"),
         ] {
@@ -149,6 +157,20 @@ mod tests {
             let way = decided(Fresh, &[("cp2", other), ("cp3", Serving)]);
             assert_eq!(way, Way::Join { via: "cp3".to_owned(), clean: false });
         }
+    }
+
+    #[test]
+    fn a_cluster_that_is_half_made_is_finished_first() {
+        use Standing::{Away, Fresh, Serving, Unfinished};
+        let begun = ("cp2", Unfinished(Begun::Init));
+        let way = decided(Fresh, &[begun.clone(), ("cp3", Fresh)]);
+        assert_eq!(way, Way::After("cp2".to_owned()));
+        let way = decided(Fresh, &[begun.clone(), ("cp3", Serving)]);
+        assert_eq!(way, Way::Join { via: "cp3".to_owned(), clean: false });
+        // Who cannot be asked may have a whole one.
+        assert_ne!(reason(&decided(Fresh, &[begun.clone(), ("cp3", Away(String::new()))])), "");
+        // Two half made ones are for somebody to look at.
+        assert_ne!(reason(&decided(Unfinished(Begun::Init), &[begun])), "");
     }
 
     #[test]

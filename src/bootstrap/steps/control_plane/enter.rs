@@ -46,6 +46,10 @@ impl ControlPlane {
             Way::Stay => self.finish(cx).await,
             Way::Init { again } => self.init(cx, again).await,
             Way::Join { via, clean } => self.join(cx, &via, clean).await,
+            Way::After(other) => Err(StepError::Refused {
+                reason: format!("{other} has a cluster that is half made"),
+                remedy: "see why it was not finished there".to_owned(),
+            }),
             Way::Refuse { reason, remedy } => Err(StepError::Refused { reason, remedy }),
         }
     }

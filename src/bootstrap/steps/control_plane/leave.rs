@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::bootstrap::engine::{Context, StepError};
 use crate::bootstrap::kubernetes::Api;
+use crate::bootstrap::render::paths;
 use crate::bootstrap::spec::{Host, Topology};
 use crate::bootstrap::steps::shared::Shared;
 use crate::bootstrap::steps::workers::look as worker;
@@ -42,8 +43,20 @@ pub async fn forget(
 /// # Errors
 /// The host cannot be reached, or kubeadm complains.
 pub async fn reset(cx: &Context, name: &str) -> Result<(), StepError> {
-    let socket = "unix:///run/containerd/containerd.sock";
-    let words = ["kubeadm", "reset", "--force", "--cri-socket", socket];
-    cx.run(name, &Command::new(words).timeout(RESET)).await?;
+    run(cx, name, &[]).await
+}
+
+/// The same, but an etcd member is not removed from its cluster, and its data stay.
+///
+/// # Errors
+/// The host cannot be reached, or kubeadm complains.
+pub async fn reset_keeping_data(cx: &Context, name: &str) -> Result<(), StepError> {
+    run(cx, name, &["--skip-phases", "remove-etcd-member"]).await
+}
+
+async fn run(cx: &Context, name: &str, more: &[&str]) -> Result<(), StepError> {
+    let words = ["kubeadm", "reset", "--force", "--cri-socket", paths::CRI_SOCKET];
+    let command = Command::new(words.iter().chain(more).copied()).timeout(RESET);
+    cx.run(name, &command).await?;
     cx.run(name, &Command::new(["rm", "-f", "--", MARKER, worker::MARKER])).await.map(drop)
 }

@@ -235,6 +235,8 @@ esac
         assert_eq!(standing, Standing::Fresh);
         assert_eq!(look.endpoint, "10.0.0.11".parse().ok());
         assert!(!look.busy);
+        root.write("proc/4711/comm", "kubeadm\n");
+        assert!(seen(&root).0.busy);
 
         root.program("kubectl", KUBECTL);
         root.write("etc/kubernetes/kubelet.conf", "x");

@@ -53,6 +53,13 @@ fn extra_args(configuration: &Value, key: &str) -> Flags {
     }
 }
 
+/// Where an external etcd is: an apiserver follows its members.
+fn etcd_servers(configuration: &Value) -> Option<(String, String)> {
+    let endpoints = configuration["etcd"]["external"]["endpoints"].as_array()?;
+    let endpoints: Vec<_> = endpoints.iter().filter_map(Value::as_str).collect();
+    Some(("etcd-servers".to_owned(), endpoints.join(",")))
+}
+
 /// The flags of a static pod. The last of several counts, as for the program.
 fn running(manifest: &Value) -> Flags {
     let command = manifest["spec"]["containers"][0]["command"].as_array();
@@ -94,6 +101,9 @@ fn differences(wished: &str, host: &Host, look: &Look) -> Vec<String> {
     let of = |(name, key, overrides): &Component| {
         let manifest = parsed(look.manifests.get(*name)?);
         let mut wanted = extra_args(&wished, key);
+        if *key == "apiServer" {
+            wanted.extend(etcd_servers(&wished));
+        }
         wanted.extend(overrides(&host.overrides).clone());
         let lines = difference(&wanted, &extra_args(&stored, key), &running(&manifest));
         (!lines.is_empty()).then(|| format!("--- {name}\n+++ {name}\n{lines}"))
@@ -213,6 +223,23 @@ mod tests {
         let mut look = Look::default();
         (look.manifests, look.configuration) = (manifests, configuration);
         look
+    }
+
+    #[test]
+    fn apiservers_follow_an_external_etcd() {
+        use crate::bootstrap::spec::{Role, Topology};
+        let mut cluster = cluster();
+        cluster.topology = Topology::External;
+        for host in &mut cluster.hosts[3..] {
+            host.roles = [Role::Etcd].into();
+        }
+        let wished = Rendered.settings(&cluster).unwrap();
+        let there = "--etcd-servers=https://10.0.0.31:2379,https://10.0.0.32:2379";
+        let look = made_from(&cluster, &format!("{OURS} {there}"));
+        assert_eq!(differences(&wished, &cluster.hosts[0], &look), Vec::<String>::new());
+        let look = made_from(&cluster, &format!("{OURS} {}", there.replace(".31", ".39")));
+        let diffs = differences(&wished, &cluster.hosts[0], &look).concat();
+        assert!(diffs.contains(&format!("+{there}")), "{diffs}");
     }
 
     const OURS: &str = "--goaway-chance=0.001 --shutdown-delay-duration=20s --secure-port=6443";

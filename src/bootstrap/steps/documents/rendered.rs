@@ -36,9 +36,20 @@ fn random<const N: usize>() -> Result<[u8; N], StepError> {
     }
 }
 
+/// A bootstrap token: `[a-z0-9]{6}.[a-z0-9]{16}`. kubeadm's API has it as required, though `init` would
+/// make one.
+fn token() -> Result<SecretText, StepError> {
+    const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    let letter = |byte: u8| char::from(LETTERS[usize::from(byte) % LETTERS.len()]);
+    let (id, secret): ([u8; 6], [u8; 16]) = (random()?, random()?);
+    let text: String = id.map(letter).into_iter().chain(['.']).chain(secret.map(letter)).collect();
+    Ok(SecretText::new(text))
+}
+
 impl Documents for Rendered {
     fn init(&self, cluster: &Cluster, host: &Host, key: &str) -> Result<File, StepError> {
-        let init = kubeadm::Init { certificate_key: Some(SecretText::new(key)), token: None };
+        let init =
+            kubeadm::Init { certificate_key: Some(SecretText::new(key)), token: Some(token()?) };
         kubeadm::init(cluster, host, &init).map_err(|error| refused(&error))
     }
 

@@ -30,6 +30,27 @@ pub enum Renewal {
     WhenDue,
     /// Those made before this moment too: so a run that was cut short goes on where it was.
     MadeBefore(SystemTime),
+    /// Those too that were made before this moment and have fewer days left than this.
+    Ending {
+        /// Days.
+        days: i64,
+        /// When the run began.
+        made_before: SystemTime,
+    },
+}
+
+impl Renewal {
+    /// Is this one asked for, though its time has not come?
+    fn wants(self, certificate: &Certificate, now: SystemTime) -> bool {
+        let old = |moment| certificate.made() < whole_second(moment);
+        match self {
+            Self::WhenDue => false,
+            Self::MadeBefore(moment) => old(moment),
+            Self::Ending { days, made_before } => {
+                old(made_before) && certificate.days_left(now) < days
+            }
+        }
+    }
 }
 
 /// The certificates of one host.
@@ -109,9 +130,7 @@ impl Certificates {
                 return Verdict::Anew("has no key");
             };
             let mut faults = cert.faults(&item.profile, authority, now);
-            if let Renewal::MadeBefore(moment) = self.renewal
-                && cert.made() < whole_second(moment)
-            {
+            if self.renewal.wants(cert, now) {
                 faults.push("is to be renewed".to_owned());
             }
             if !faults.is_empty() {

@@ -84,8 +84,8 @@ fn of_view(cluster: &Cluster, view: &View) -> Vec<Fault> {
                 reason: format!("{title} ({}) is a member", member.peer_urls.join(", "))
                     + " but no etcd host of the file",
                 remedy: format!(
-                    "put it into the file, or remove it: `apiproxy bootstrap replace {title} NEW` \
-                     or `etcdctl member remove {id:x}`"
+                    "put it into the file, or take it out with `apiproxy bootstrap apply --prune` \
+                     (by hand: `etcdctl member remove {id:x}`)"
                 ),
             });
         }

@@ -13,7 +13,8 @@ use super::keys::Keys;
 use super::member::Member;
 use super::members::{self, View};
 use super::paths::peer_url;
-use super::quorum::may_be_removed;
+use super::probe::Probe;
+use super::quorum::{Quorum, may_be_removed};
 use super::{CERTIFICATES, act};
 
 /// Removes the member of this name, if that leaves a quorum, and stops its unit where its host can be
@@ -38,10 +39,11 @@ pub async fn remove(cx: &Context, cluster: &Cluster, name: &str) -> Result<(), S
     }
 }
 
-/// The member of a host: by where the spec says it is, else by its name.
+/// The member of a host: by where the spec says it is, else by its name or number.
 fn find<'a>(cluster: &Cluster, view: &'a View, name: &str) -> Option<&'a members::Member> {
     let at = |host: &Host| view.members.at(&peer_url(host.address));
-    cluster.host(name).and_then(at).or_else(|| view.members.named(name))
+    let titled = || view.members.list.iter().find(|member| member.title() == name);
+    cluster.host(name).and_then(at).or_else(|| view.members.named(name)).or_else(titled)
 }
 
 /// A host other than this one whose member is part of the quorum, and the cluster as it sees it.
@@ -99,11 +101,48 @@ pub struct Remove {
     pub cluster: Arc<Cluster>,
     /// Its host's name.
     pub name: String,
+    /// Does it go before others join?
+    pub first: bool,
+}
+
+impl Remove {
+    async fn found(&self, cx: &Context) -> Result<Check, StepError> {
+        let (_, view) = speaker(cx, &self.cluster, &self.name).await?;
+        let Some(member) = find(&self.cluster, &view, &self.name) else {
+            return self.left_there(cx).await;
+        };
+        let is_member = |host: &Host| view.members.at(&peer_url(host.address)).is_some();
+        let all_joined = self.cluster.etcd_hosts().all(is_member);
+        if self.first || all_joined {
+            may_be_removed(&view, member.id)?;
+        }
+        let now = Quorum::of(&view);
+        let healthy = view.is_healthy(member.id);
+        let left = if member.learner { now } else { now.removed(healthy) };
+        Ok(Check::Needed(Change::new(format!(
+            "it is not in the file; etcd: {now}; without it {left}"
+        ))))
+    }
+
+    /// It is no member any more, and a run before this one may have been cut off before its unit was
+    /// stopped.
+    async fn left_there(&self, cx: &Context) -> Result<Check, StepError> {
+        if !cx.hosts.contains_key(&self.name) {
+            return Ok(Check::Done);
+        }
+        match Probe::of(cx, &self.name).await {
+            Ok(probe) if probe.running || probe.enabled => {
+                Ok(Check::Needed(Change::new("its etcd is no member any more and still starts")))
+            }
+            Ok(_) | Err(StepError::Transport(_)) => Ok(Check::Done),
+            Err(other) => Err(other),
+        }
+    }
 }
 
 impl Step for Remove {
     fn id(&self) -> StepId {
-        StepId::new(&self.name, "etcd-removed")
+        StepId::new(&self.name, super::REMOVED)
     }
 
     fn title(&self) -> String {
@@ -123,14 +162,7 @@ impl Step for Remove {
     }
 
     fn check<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Check, StepError>> {
-        Box::pin(async move {
-            let (_, view) = speaker(cx, &self.cluster, &self.name).await?;
-            let Some(member) = find(&self.cluster, &view, &self.name) else {
-                return Ok(Check::Done);
-            };
-            may_be_removed(&view, member.id)?;
-            Ok(Check::Needed(Change::new(format!("{} is an etcd member", self.name))))
-        })
+        Box::pin(self.found(cx))
     }
 
     fn apply<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<(), StepError>> {

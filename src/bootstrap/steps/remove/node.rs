@@ -1,5 +1,6 @@
 //! One node or member is taken out: no pod is lost, and the quorum holds at every step.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,13 +9,15 @@ use futures_util::future::BoxFuture;
 
 use super::{Extra, clean};
 use crate::bootstrap::engine::{Change, Check, Context, Disruption, Lane, Step, StepError, StepId};
-use crate::bootstrap::kubernetes::{Api, Node, removable};
-use crate::bootstrap::spec::{Role, Topology};
+use crate::bootstrap::kubernetes::{Api, Member, Node, quorum, removable};
+use crate::bootstrap::spec::{Host, Role, Topology};
+use crate::bootstrap::steps::etcd::data::Data;
 use crate::bootstrap::steps::shared::Shared;
 use crate::bootstrap::steps::{control_plane, workers};
+use crate::bootstrap::transport::TransportError;
 
 /// The name of the step.
-const STEP: &str = "remove";
+pub const STEP: &str = "remove";
 
 /// How long pods may take to leave.
 const DRAIN: Duration = Duration::from_mins(10);
@@ -24,53 +27,116 @@ const DRAIN: Duration = Duration::from_mins(10);
 pub struct Remove {
     shared: Arc<Shared>,
     extra: Extra,
+    data: Data,
 }
 
 impl Remove {
-    /// Takes this one out.
+    /// Takes this one out. The data of a member that was removed serve nobody: they are deleted.
     pub fn new(shared: &Arc<Shared>, extra: Extra) -> Self {
-        Self { shared: shared.clone(), extra }
+        Self { shared: shared.clone(), extra, data: Data::Deleted }
+    }
+
+    /// The same, but its data become what is wished.
+    #[must_use]
+    pub fn with_data(self, data: Data) -> Self {
+        Self { data, ..self }
     }
 
     fn is_control_plane(&self) -> bool {
         self.extra.member.is_some() || self.extra.node.as_ref().is_some_and(Node::is_control_plane)
     }
 
+    /// Its member of the stacked etcd, among those that there are now.
+    fn member<'a>(&self, members: &'a [Member]) -> Option<&'a Member> {
+        let own = self.extra.member.as_ref();
+        let is_own = |member: &&Member| match (own, self.extra.address) {
+            (Some(own), _) => member.id == own.id,
+            (None, Some(address)) => member.is_of(&self.extra.name, address),
+            (None, None) => member.started() && member.name == self.extra.name,
+        };
+        members.iter().find(is_own)
+    }
+
+    async fn members(&self, api: &Api<'_>) -> Result<Vec<Member>, StepError> {
+        match self.shared.cluster.topology {
+            Topology::Stacked => api.members().await,
+            Topology::External => Ok(Vec::new()),
+        }
+    }
+
     async fn found(&self, cx: &Context) -> Result<Check, StepError> {
         let Some(via) = self.shared.serving(cx).await? else {
             return Ok(Check::Done);
         };
-        let name = &self.extra.name;
-        let nodes = Api::new(cx, &via).nodes().await?;
-        if nodes.iter().any(|node| node.name == *name) {
+        let (name, api) = (&self.extra.name, Api::new(cx, &via));
+        let members = self.members(&api).await?;
+        if let Some(member) = self.member(&members) {
+            let healthy = api.healthy(&members).await?;
+            if !self.others_join(&members) {
+                self.may_go(&members, &healthy, member)?;
+            }
+            let numbers = numbers(&members, &healthy, member.id);
+            return Ok(Check::Needed(Change::new(format!("it is not in the file; {numbers}"))));
+        }
+        if api.nodes().await?.iter().any(|node| node.name == *name) {
             return Ok(Check::Needed(Change::new("it is in the cluster and not in the file")));
         }
-        let Some(member) = &self.extra.member else {
+        self.left_there(cx).await
+    }
+
+    /// Control planes of the file join before: what counts is how it stands then.
+    fn others_join(&self, members: &[Member]) -> bool {
+        let is_member =
+            |host: &Host| members.iter().any(|member| member.is_of(&host.name, host.address));
+        let first = self.shared.removed_first.contains(&self.extra.name);
+        let mut control_planes = self.shared.cluster.with_role(Role::ControlPlane);
+        !first && control_planes.any(|host| !is_member(host))
+    }
+
+    fn may_go(
+        &self,
+        members: &[Member],
+        healthy: &BTreeSet<u64>,
+        member: &Member,
+    ) -> Result<(), StepError> {
+        removable(members, healthy, member.id).map_err(|reason| StepError::Refused {
+            reason: format!("{} stays: {reason}", self.extra.name),
+            remedy: "bring the other members back first, or add one".to_owned(),
+        })
+    }
+
+    /// The cluster has forgotten it, and a run before this one may have been cut off before the host
+    /// itself was cleaned.
+    async fn left_there(&self, cx: &Context) -> Result<Check, StepError> {
+        let name = &self.extra.name;
+        if !cx.hosts.contains_key(name) {
             return Ok(Check::Done);
+        }
+        let found = match cx.run(name, &clean::look(self.is_control_plane())).await {
+            Ok(output) => output.text(),
+            // A host that is gone for good has nothing to be cleaned.
+            Err(StepError::Transport(
+                TransportError::Unreachable { .. } | TransportError::Lost { .. },
+            )) => return Ok(Check::Done),
+            Err(other) => return Err(other),
         };
-        let members = Api::new(cx, &via).members().await?;
-        let is_there = members.iter().any(|found| found.id == member.id);
-        let needed = Change::new("its etcd member is still there");
-        Ok(if is_there { Check::Needed(needed) } else { Check::Done })
+        let found: Vec<_> = found.lines().filter(|line| !line.is_empty()).collect();
+        if found.is_empty() {
+            return Ok(Check::Done);
+        }
+        let why = format!("what the cluster put onto it is still there: {}", found.join(", "));
+        Ok(Check::Needed(Change::new(why)))
     }
 
     async fn make(&self, cx: &Context) -> Result<(), StepError> {
         let name = self.extra.name.as_str();
         let via = self.another(cx).await?;
         let api = Api::new(cx, &via);
-        let members = match self.shared.cluster.topology {
-            Topology::Stacked => api.members().await?,
-            Topology::External => Vec::new(),
-        };
-        let member = self.extra.member.as_ref();
-        let member = member.and_then(|own| members.iter().find(|member| member.id == own.id));
+        let members = self.members(&api).await?;
+        let member = self.member(&members);
         // Before anything is changed: it is refused as a whole or not at all.
         if let Some(member) = member {
-            let healthy = api.healthy(&members).await?;
-            removable(&members, &healthy, member.id).map_err(|reason| StepError::Refused {
-                reason: format!("{name} stays: {reason}"),
-                remedy: "bring the other members back first, or add one".to_owned(),
-            })?;
+            self.may_go(&members, &api.healthy(&members).await?, member)?;
         }
         let nodes = api.nodes().await?;
         let node = nodes.iter().find(|node| node.name == name);
@@ -80,12 +146,13 @@ impl Remove {
         if let Some(member) = member {
             api.remove_member(&members, member.id).await?;
         }
-        if node.is_some() {
-            api.kubectl(["delete", "node", name, "--ignore-not-found"]).await?;
-        }
         // A host that is gone for good has nothing to be cleaned.
         if cx.hosts.contains_key(name) {
-            clean::clean(cx, self.shared.documents.as_ref(), name).await?;
+            clean::clean(cx, self.shared.documents.as_ref(), name, self.data).await?;
+        }
+        // Last: by its Node a run that goes on after this one was cut off finds it.
+        if node.is_some() {
+            api.kubectl(["delete", "node", name, "--ignore-not-found"]).await?;
         }
         Ok(())
     }
@@ -101,6 +168,21 @@ impl Remove {
             remedy: "join another control plane first".to_owned(),
         })
     }
+}
+
+/// How many members vote and answer, now and without this one.
+fn numbers(members: &[Member], healthy: &BTreeSet<u64>, id: u64) -> String {
+    let voters = members.iter().filter(|member| !member.is_learner);
+    let count = |without: Option<u64>| {
+        let voters = voters.clone().filter(|member| Some(member.id) != without);
+        let well = voters.clone().filter(|member| healthy.contains(&member.id)).count();
+        (well, voters.count())
+    };
+    let ((well, all), (left, others)) = (count(None), count(Some(id)));
+    let needed = quorum(others);
+    format!(
+        "etcd: {well} of {all} members are healthy, {left} of {others} without it, {needed} needed"
+    )
 }
 
 /// Cordons a node and moves its pods. A node that is not ready lets none go: they are given up when its
@@ -139,7 +221,10 @@ impl Step for Remove {
     fn title(&self) -> String {
         match &self.extra.node {
             Some(_) => format!("drain {} and take it out of the cluster", self.extra.name),
-            None => format!("remove the etcd member {}", self.extra.name),
+            None if self.extra.member.is_some() => {
+                format!("remove the etcd member {}", self.extra.name)
+            }
+            None => format!("take the cluster off {}", self.extra.name),
         }
     }
 

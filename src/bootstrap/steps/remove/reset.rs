@@ -1,13 +1,17 @@
-//! The whole cluster is taken apart: workers first, then control planes one by one.
+//! `reset`: the whole cluster is taken apart, workers first, then control planes one by one, then etcd;
+//! or some hosts leave it, as far as the others can do without them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use super::clean;
+use super::{Remove, clean, extras, node};
 use crate::bootstrap::engine::{Change, Check, Context, Disruption, Lane, Step, StepError, StepId};
-use crate::bootstrap::spec::{Host, Role};
+use crate::bootstrap::spec::{Cluster, Host, Role, Topology};
+use crate::bootstrap::steps::etcd;
+use crate::bootstrap::steps::etcd::data::Data;
 use crate::bootstrap::steps::shared::Shared;
 
 /// The name of the step.
@@ -18,22 +22,99 @@ pub const STEP: &str = "reset";
 pub struct Reset {
     shared: Arc<Shared>,
     host: Host,
+    data: Data,
+    needs: Vec<StepId>,
+    follows: Vec<StepId>,
 }
 
-/// The steps for all nodes of the file. An external etcd keeps its data: its own reset removes them.
-pub fn steps(shared: &Arc<Shared>) -> Vec<Arc<dyn Step>> {
-    let is_node = |host: &&Host| {
-        host.roles.contains(&Role::ControlPlane) || host.roles.contains(&Role::Worker)
+fn is_node(host: &Host) -> bool {
+    host.roles.contains(&Role::ControlPlane) || host.roles.contains(&Role::Worker)
+}
+
+/// The hosts that carry a member of an external etcd.
+fn etcd_hosts(cluster: &Cluster) -> impl Iterator<Item = &Host> {
+    cluster.etcd_hosts().filter(|_| cluster.topology == Topology::External)
+}
+
+/// The steps for the whole cluster. What is on a host beside Kubernetes and etcd stays: programs,
+/// settings of the kernel, and backups.
+pub fn all(shared: &Arc<Shared>, data: Data) -> Vec<Arc<dyn Step>> {
+    let cluster = &shared.cluster;
+    let nodes = || cluster.hosts.iter().filter(|host| is_node(host));
+    let step_of = |host: &Host| StepId::new(&host.name, STEP);
+    let is_worker = |host: &&Host| !host.roles.contains(&Role::ControlPlane);
+    let workers: Vec<_> = nodes().filter(is_worker).map(step_of).collect();
+    let of_node = |host: &Host| -> Arc<dyn Step> {
+        let follows = if is_worker(&host) { Vec::new() } else { workers.clone() };
+        let (shared, host) = (shared.clone(), host.clone());
+        Arc::new(Reset { shared, host, data, needs: Vec::new(), follows })
     };
-    let step = |host: &Host| -> Arc<dyn Step> {
-        Arc::new(Reset { shared: shared.clone(), host: host.clone() })
+    let of_member = |host: &Host| -> Arc<dyn Step> {
+        let (name, follows) = (host.name.clone(), nodes().map(step_of).collect());
+        Arc::new(etcd::reset::Reset { name, data, needs: Vec::new(), follows })
     };
-    shared.cluster.hosts.iter().filter(is_node).map(step).collect()
+    nodes().map(of_node).chain(etcd_hosts(cluster).map(of_member)).collect()
+}
+
+/// The steps by which these hosts leave the cluster: drained, out of etcd if that keeps its quorum, and
+/// reset. If they are all nodes there are, the cluster is given up, and so are these of its hosts.
+///
+/// # Errors
+/// Nodes would be left without a control plane, or no control plane that stays serves.
+pub async fn some(
+    shared: &Arc<Shared>,
+    cx: &Context,
+    chosen: &BTreeSet<String>,
+    data: Data,
+) -> Result<Vec<Arc<dyn Step>>, StepError> {
+    let mut after = Cluster::clone(&shared.cluster);
+    after.hosts.retain(|host| !chosen.contains(&host.name));
+    let left: Vec<_> = after.hosts.iter().filter(|host| is_node(host)).collect();
+    let Some(first) = left.first() else {
+        let mut steps = all(shared, data);
+        steps.retain(|step| chosen.contains(&step.id().host));
+        return Ok(steps);
+    };
+    if after.with_role(Role::ControlPlane).next().is_none() {
+        return Err(StepError::Refused {
+            reason: format!("{} and others would be left without a control plane", first.name),
+            remedy: "reset them too, or without --host the whole cluster".to_owned(),
+        });
+    }
+    let cluster = Arc::new(after);
+    let after = Shared::new(cluster.clone(), shared.documents.clone());
+    let leaving = extras(&after, cx).await?;
+    let leaving =
+        leaving.into_iter().filter(|extra| extra.is_node_host() && chosen.contains(&extra.name));
+    let leaving: Vec<_> = leaving.map(|extra| Remove::new(&after, extra).with_data(data)).collect();
+    let mut steps: Vec<Arc<dyn Step>> = Vec::new();
+    for host in shared.cluster.hosts.iter().filter(|host| chosen.contains(&host.name)) {
+        let name = host.name.clone();
+        if is_node(host) {
+            let before = StepId::new(&name, node::STEP);
+            let needs = leaving.iter().map(Step::id).filter(|id| *id == before).collect();
+            let (shared, host, follows) = (after.clone(), host.clone(), Vec::new());
+            steps.push(Arc::new(Reset { shared, host, data, needs, follows }));
+        }
+        if etcd_hosts(&shared.cluster).any(|member| member.name == name) {
+            let (cluster, name_of) = (cluster.clone(), name.clone());
+            let removed = etcd::Remove { cluster, name: name_of, first: false };
+            let (needs, follows) = (vec![removed.id()], Vec::new());
+            steps.push(Arc::new(removed));
+            steps.push(Arc::new(etcd::reset::Reset { name, data, needs, follows }));
+        }
+    }
+    steps.extend(leaving.into_iter().map(|step| -> Arc<dyn Step> { Arc::new(step) }));
+    Ok(steps)
 }
 
 impl Reset {
     fn is_control_plane(&self) -> bool {
         self.host.roles.contains(&Role::ControlPlane)
+    }
+
+    fn is_member(&self) -> bool {
+        self.is_control_plane() && self.shared.cluster.topology == Topology::Stacked
     }
 }
 
@@ -47,16 +128,11 @@ impl Step for Reset {
     }
 
     fn needs(&self) -> Vec<StepId> {
-        Vec::new()
+        self.needs.clone()
     }
 
     fn follows(&self) -> Vec<StepId> {
-        if !self.is_control_plane() {
-            return Vec::new();
-        }
-        let workers = self.shared.cluster.with_role(Role::Worker);
-        let workers = workers.filter(|host| !host.roles.contains(&Role::ControlPlane));
-        workers.map(|host| StepId::new(&host.name, STEP)).collect()
+        self.follows.clone()
     }
 
     fn lane(&self) -> Lane {
@@ -69,7 +145,7 @@ impl Step for Reset {
 
     fn check<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Check, StepError>> {
         async move {
-            let found = cx.run(&self.host.name, &clean::look()).await?.text();
+            let found = cx.run(&self.host.name, &clean::look(self.is_member())).await?.text();
             let found: Vec<_> = found.lines().collect();
             if found.is_empty() {
                 return Ok(Check::Done);
@@ -81,7 +157,8 @@ impl Step for Reset {
 
     fn apply<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<(), StepError>> {
         async move {
-            clean::clean(cx, self.shared.documents.as_ref(), &self.host.name).await?;
+            let documents = self.shared.documents.as_ref();
+            clean::clean(cx, documents, &self.host.name, self.data).await?;
             self.shared.changed(&self.host.name);
             Ok(())
         }

@@ -104,7 +104,8 @@ impl engine::Step for Step {
     fn follows(&self) -> Vec<StepId> {
         let workers = self.upgrade.shared.cluster.with_role(Role::Worker);
         let workers = workers.filter(|host| !host.roles.contains(&Role::ControlPlane));
-        workers.map(|host| StepId::new(&host.name, workers::static_pod::STEP)).collect()
+        let proxies = workers.map(|host| StepId::new(&host.name, workers::static_pod::STEP));
+        proxies.chain([StepId::new(&self.host.name, "prepared")]).collect()
     }
 
     fn lane(&self) -> Lane {

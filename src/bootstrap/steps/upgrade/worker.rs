@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use super::{Upgrade, control_plane};
 use crate::bootstrap::engine::{self, Change, Check, Context, Disruption, StepError, StepId};
 use crate::bootstrap::spec::Host;
+use crate::bootstrap::steps::workers::static_pod;
 use crate::bootstrap::transport::Command;
 
 /// The name of the step.
@@ -44,6 +45,22 @@ impl Step {
         let name = self.host.name.as_str();
         // The batch is never closed.
         let _turn = self.upgrade.batch.acquire().await;
+        if let Some(failed) = self.upgrade.failed.get() {
+            return Err(StepError::Refused {
+                reason: format!("{name} was left alone, since the upgrade of {failed} has failed"),
+                remedy: format!("see to {failed}, and run the upgrade again"),
+            });
+        }
+        let outcome = self.replace(cx).await;
+        if outcome.is_err() {
+            // Only the first counts.
+            let _ = self.upgrade.failed.set(name.to_owned());
+        }
+        outcome
+    }
+
+    async fn replace(&self, cx: &Context) -> Result<(), StepError> {
+        let name = self.host.name.as_str();
         let via = self.upgrade.shared.through(cx).await?;
         self.upgrade.programs.kubeadm(cx, name, self.upgrade.target()).await?;
         let words = ["kubeadm", "upgrade", "node"].map(str::to_owned).into_iter();
@@ -66,6 +83,10 @@ impl engine::Step for Step {
 
     fn needs(&self) -> Vec<StepId> {
         self.after.iter().map(|name| StepId::new(name, control_plane::STEP)).collect()
+    }
+
+    fn follows(&self) -> Vec<StepId> {
+        ["prepared", static_pod::STEP].map(|name| StepId::new(&self.host.name, name)).into()
     }
 
     fn disruption(&self) -> Option<Disruption> {

@@ -9,7 +9,7 @@ use rcgen::{CertificateParams, DnType, KeyPair};
 use tokio::time::sleep;
 
 use crate::bootstrap::engine::{Context, StepError};
-use crate::bootstrap::kubernetes::{Api, days_left, is_ending, kubectl};
+use crate::bootstrap::kubernetes::{Api, expiry, is_ending, kubectl};
 use crate::bootstrap::steps::documents::Identity;
 
 /// The user whom the rights are bound to.
@@ -28,8 +28,8 @@ pub fn fault(certificate: Option<&str>) -> Option<String> {
     let Some(certificate) = certificate else {
         return Some("the proxy has no credentials to find apiservers with".to_owned());
     };
-    let (pem, days) =
-        (certificate.as_bytes(), days_left(certificate.as_bytes()).unwrap_or_default());
+    let pem = certificate.as_bytes();
+    let days = expiry(pem).map_or(0, |expiry| expiry.days_left);
     match is_ending(pem) {
         Ok(false) => None,
         Ok(true) => Some(format!("the proxy's client certificate ends in {days} days")),

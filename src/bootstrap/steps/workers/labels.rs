@@ -1,6 +1,7 @@
-//! Labels and taints of a Node, which kubelet gives only when it registers, and not all of them.
+//! Labels and taints of a Node, which kubelet gives only when it registers, and not all of them. What we
+//! gave is written onto the Node itself, so that it can be taken away when the file no longer names it.
 
-use std::collections::BTreeMap;
+mod given;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -8,40 +9,15 @@ use futures_util::future::BoxFuture;
 use super::{Worker, is_control_plane, node};
 use crate::bootstrap::engine::{Change, Check, Context, Step, StepError, StepId};
 use crate::bootstrap::kubernetes::{Api, Node};
-use crate::bootstrap::spec::{Host, Taint};
 use crate::bootstrap::steps::control_plane;
+use given::{GIVEN, Given, Work};
 
 /// The name of the step.
 pub const STEP: &str = "node-labels";
 
-/// The failure domain of a Node.
-const ZONE: &str = "topology.kubernetes.io/zone";
-
 /// The labels and taints of a Node. What others gave it stays.
 #[derive(Clone, Debug)]
 pub struct Labels(pub(super) Worker);
-
-/// The labels that a host's Node is to have.
-fn wanted(host: &Host) -> BTreeMap<String, String> {
-    let mut labels = host.labels.clone();
-    if let Some(zone) = &host.zone {
-        labels.entry(ZONE.to_owned()).or_insert_with(|| zone.clone());
-    }
-    labels
-}
-
-/// What the Node lacks.
-fn missing(host: &Host, node: &Node) -> (Vec<String>, Vec<String>) {
-    let mut labels = wanted(host);
-    labels.retain(|name, value| node.labels.get(name) != Some(value));
-    let labels = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let word = |Taint { key, value, effect }: &Taint| match value.as_str() {
-        "" => format!("{key}:{effect}"),
-        value => format!("{key}={value}:{effect}"),
-    };
-    let taints = host.taints.iter().filter(|taint| !node.taints.contains(taint)).map(word);
-    (labels, taints.collect())
-}
 
 impl Labels {
     fn before(&self) -> StepId {
@@ -51,20 +27,17 @@ impl Labels {
 
     async fn found(&self, cx: &Context) -> Result<Check, StepError> {
         let Worker { shared, host } = &self.0;
-        if wanted(host).is_empty() && host.taints.is_empty() {
-            return Ok(Check::Done);
-        }
+        let wanted = Given::of(host);
         let nodes = shared.nodes(cx).await?;
         let own = |nodes: &Vec<Node>| nodes.iter().find(|node| node.name == host.name).cloned();
         let Some(node) = nodes.as_deref().and_then(own) else {
-            return Ok(Check::After(self.before()));
+            let nothing = wanted == Given::default();
+            return Ok(if nothing { Check::Done } else { Check::After(self.before()) });
         };
-        let (labels, taints) = missing(host, &node);
-        if labels.is_empty() && taints.is_empty() {
-            return Ok(Check::Done);
-        }
-        let words: Vec<_> = labels.into_iter().chain(taints).collect();
-        Ok(Check::Needed(Change::new(format!("its Node lacks {}", words.join(", ")))))
+        Ok(match Work::on(&node, &wanted).why() {
+            Some(why) => Check::Needed(Change::new(why)),
+            None => Check::Done,
+        })
     }
 
     async fn make(&self, cx: &Context) -> Result<(), StepError> {
@@ -75,14 +48,29 @@ impl Labels {
         let node = nodes.into_iter().find(|node| node.name == host.name);
         let node =
             node.ok_or_else(|| StepError::Unverified(format!("{} has no Node", host.name)))?;
-        let (labels, taints) = missing(host, &node);
-        for (verb, words) in [("label", labels), ("taint", taints)] {
+        let work = Work::on(&node, &Given::of(host));
+        // On record before it is given: a run that is cut off leaves nothing that nobody knows of.
+        self.record(&api, work.on_record(), &work.meanwhile()).await?;
+        for (verb, words) in [("label", work.labels()), ("taint", work.taints())] {
             if !words.is_empty() {
                 let head = [verb, "node", &host.name, "--overwrite"].map(str::to_owned);
                 api.kubectl(head.into_iter().chain(words)).await?;
             }
         }
-        Ok(())
+        self.record(&api, &work.meanwhile(), work.wanted()).await
+    }
+
+    /// Writes onto the Node what we gave, if that differs from what is there.
+    async fn record(&self, api: &Api<'_>, there: &Given, new: &Given) -> Result<(), StepError> {
+        if there == new {
+            return Ok(());
+        }
+        let word = match new.written() {
+            Some(json) => format!("{GIVEN}={json}"),
+            None => format!("{GIVEN}-"),
+        };
+        let words = ["annotate", "node", &self.0.host.name, "--overwrite", &word];
+        api.kubectl(words).await.map(drop)
     }
 }
 

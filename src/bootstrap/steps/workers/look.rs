@@ -57,19 +57,34 @@ pub struct Status {
     /// Which of the processes that take over from each other it is.
     #[serde(default)]
     pub handover_generation: Option<u32>,
+    /// The version of its program.
     #[serde(default)]
-    backends: Vec<Backend>,
+    pub version: String,
+    /// The servers that it knows.
+    #[serde(default)]
+    pub backends: Vec<Backend>,
 }
 
+/// A server, as a proxy sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-struct Backend {
-    name: String,
-    reason: Reason,
+pub struct Backend {
+    /// Its name.
+    pub name: String,
+    /// As it is configured or was discovered.
+    #[serde(default)]
+    pub address: String,
+    /// `ready`, `notReady`, `dead`, `unknown` or `drained`.
+    #[serde(default)]
+    pub state: String,
+    /// Why.
+    pub reason: Reason,
 }
 
+/// Why a server is in its state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-struct Reason {
-    message: String,
+pub struct Reason {
+    /// In words.
+    pub message: String,
 }
 
 impl Status {

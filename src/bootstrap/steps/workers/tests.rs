@@ -217,3 +217,29 @@ async fn no_node_joins_that_is_newer_than_the_cluster() {
     assert!(error.starts_with("the cluster runs v1.34.2, and the file says v1.35.0; "), "{error}");
     assert_eq!(world.lines("w1", "kubeadm join").len(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_given_is_taken_away_when_the_file_no_longer_names_it() {
+    let taint = crate::bootstrap::spec::Taint {
+        key: "gpu".to_owned(),
+        value: "a100".to_owned(),
+        effect: "NoSchedule".to_owned(),
+    };
+    let mut first = cluster();
+    first.hosts[3].labels.insert("disk".to_owned(), "ssd".to_owned());
+    first.hosts[3].taints.push(taint);
+    let world = World::new(first);
+    world.apply(&world.steps()).await.unwrap();
+    world.sim().nodes.get_mut("w1").unwrap().labels.insert("theirs".into(), "x".into());
+    let node = |world: &World| world.sim().nodes["w1"].clone();
+    assert_eq!(node(&world).taints["gpu:NoSchedule"], "a100");
+    assert!(node(&world).annotations.contains_key("apiproxy.io/given"));
+    let world = world.with(cluster());
+    world.later().await;
+    assert_eq!(world.apply(&world.steps()).await, Ok(1));
+    let left = node(&world);
+    assert_eq!(left.labels.into_keys().collect::<Vec<_>>(), ["theirs"]);
+    assert!(left.taints.is_empty() && left.annotations.is_empty());
+    world.later().await;
+    assert_eq!(world.apply(&world.steps()).await, Ok(0));
+}

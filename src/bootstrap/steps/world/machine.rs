@@ -12,6 +12,7 @@ use crate::bootstrap::spec::{Host, Role};
 use crate::bootstrap::transport::recording::Recording;
 use crate::bootstrap::transport::{Command, File, Output};
 
+const PKI: &str = "/etc/kubernetes/pki/";
 const TOKEN: &str = "abcdef.0123456789abcdef";
 
 fn ok(text: impl Into<Vec<u8>>) -> Output {
@@ -52,9 +53,15 @@ pub(super) fn answer(sim: &mut Sim, host: &Host, machine: &Recording, command: &
             }
             ok("")
         }
-        ["install" | "systemctl" | "find" | "systemd-tmpfiles" | "/usr/local/bin/apiproxy", ..] => {
-            ok("")
-        }
+        [
+            "true"
+            | "install"
+            | "systemctl"
+            | "find"
+            | "systemd-tmpfiles"
+            | "/usr/local/bin/apiproxy",
+            ..,
+        ] => ok(""),
         _ => fails(127, &format!("not found: {}", words.join(" "))),
     }
 }
@@ -81,6 +88,13 @@ fn kubeadm(sim: &mut Sim, host: &Host, machine: &Recording, words: &[&str]) -> O
         ["init", "phase", "upload-certs", ..] => {
             let key = document.strip_prefix(&format!("init {} ", host.name)).unwrap_or_default();
             assert_eq!(key.len(), 64, "{document}");
+            ok("")
+        }
+        ["certs", "renew", "all"] => {
+            let is_leaf = |path: &String| path.starts_with(PKI) && !path.ends_with("ca.crt");
+            for path in machine.paths().into_iter().filter(is_leaf) {
+                machine.put(File::new(path, sim.renewed.clone()));
+            }
             ok("")
         }
         ["config", "validate", "--config", "/etc/kubernetes/kubeadm.yaml"] => ok("ok"),
@@ -183,6 +197,8 @@ fn register(sim: &mut Sim, host: &Host, control_plane: bool) {
         ready: true,
         address: host.address,
         labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        taints: BTreeMap::new(),
         cordoned: false,
         kubelet: VERSION.to_owned(),
         api_server: VERSION.to_owned(),
@@ -211,6 +227,15 @@ fn etcd(sim: &mut Sim, host: &Host, words: &[&str], command: &Command) -> Output
     let id: u64 = body["ID"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default();
     let path = words.iter().find(|word| word.starts_with("/v3/")).copied().unwrap_or_default();
     match path {
+        "/v3/maintenance/status" => {
+            let own = sim.members.iter().find(|member| member.is_of(&host.name, host.address));
+            let leader = sim.members.first().map_or(0, |first| first.id).to_string();
+            let id = own.map_or(0, |own| own.id).to_string();
+            ok(serde_json::json!({
+                "header": { "member_id": id }, "version": "3.6.5", "dbSize": "20480", "leader": leader,
+            })
+            .to_string())
+        }
         "/v3/cluster/member/list" => ok(members(sim)),
         "/v3/cluster/member/remove" => {
             sim.members.retain(|member| member.id != id);
@@ -246,10 +271,14 @@ fn nodes(sim: &Sim, only: Option<&str>) -> String {
         if node.control_plane {
             labels.insert("node-role.kubernetes.io/control-plane".to_owned(), String::new());
         }
+        let taints = node.taints.iter().filter_map(|(key, value)| {
+            let (key, effect) = key.rsplit_once(':')?;
+            Some(serde_json::json!({ "key": key, "value": value, "effect": effect }))
+        });
         let ready = if node.ready { "True" } else { "Unknown" };
         serde_json::json!({
-            "metadata": { "name": name, "labels": labels },
-            "spec": { "unschedulable": node.cordoned },
+            "metadata": { "name": name, "labels": labels, "annotations": node.annotations },
+            "spec": { "unschedulable": node.cordoned, "taints": taints.collect::<Vec<_>>() },
             "status": {
                 "conditions": [{ "type": "Ready", "status": ready }],
                 "addresses": [{ "type": "InternalIP", "address": node.address }],
@@ -305,17 +334,17 @@ fn kubectl(sim: &mut Sim, words: &[&str], command: &Command) -> Output {
             "clusterName: prod\nkubernetesVersion: {}\nscheduler: {{}}\n",
             sim.configured
         )),
-        ["label", "node", name, "--overwrite", labels @ ..] => {
-            let node = sim.nodes.get_mut(*name);
-            node.map_or_else(
-                || fails(1, "NotFound"),
-                |node| {
-                    let pairs = labels.iter().filter_map(|label| label.split_once('='));
-                    node.labels
-                        .extend(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
-                    ok("")
-                },
-            )
+        [verb @ ("label" | "annotate" | "taint"), "node", name, "--overwrite", words @ ..] => {
+            let Some(node) = sim.nodes.get_mut(*name) else { return fails(1, "NotFound") };
+            let there = match *verb {
+                "label" => &mut node.labels,
+                "annotate" => &mut node.annotations,
+                _ => &mut node.taints,
+            };
+            for word in words {
+                change(there, word, *verb == "taint");
+            }
+            ok("")
         }
         ["drain", ..] => match sim.undrainable {
             Some(complaint) => fails(1, complaint),
@@ -324,6 +353,20 @@ fn kubectl(sim: &mut Sim, words: &[&str], command: &Command) -> Output {
         ["certificate" | "delete", ..] => ok(""),
         _ => fails(1, &format!("kubectl: {}", words.join(" "))),
     }
+}
+
+/// `NAME=VALUE`, `NAME-`, and of taints `KEY=VALUE:EFFECT`, `KEY:EFFECT` and `KEY:EFFECT-`.
+fn change(there: &mut BTreeMap<String, String>, word: &str, is_taint: bool) {
+    if let Some(name) = word.strip_suffix('-') {
+        there.remove(name);
+        return;
+    }
+    let (pair, effect) = match word.rsplit_once(':') {
+        Some((pair, effect)) if is_taint => (pair, format!(":{effect}")),
+        _ => (word, String::new()),
+    };
+    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    there.insert(format!("{name}{effect}"), value.to_owned());
 }
 
 /// What `part` prints.
@@ -355,6 +398,21 @@ fn shell(
         let parts = arguments.iter().map(|url| part(&format!("member {url}"), health(url)));
         return ok(parts.collect::<String>());
     }
+    if script.contains("inside()") {
+        let files = machine.paths().into_iter().filter(|path| path.starts_with(PKI));
+        return ok(files
+            .map(|path| part(&format!("pem {path}"), machine.text(&path)))
+            .collect::<String>());
+    }
+    if script.contains("settle the data of etcd") {
+        if let Some(member) = machine.text("/var/lib/etcd/member")
+            && arguments[1] == "aside"
+        {
+            machine.put(File::new("/var/lib/etcd-removed-20261201T000000Z", member));
+        }
+        machine.remove("/var/lib/etcd/member");
+        return ok("");
+    }
     if script.contains("images import") {
         return ok("");
     }
@@ -379,6 +437,21 @@ fn look_at_control_plane(sim: &Sim, host: &Host, machine: &Recording) -> String 
     report
 }
 
+/// The apiservers, as a proxy shows them.
+fn servers(sim: &Sim) -> Vec<serde_json::Value> {
+    let planes = sim.nodes.iter().filter(|(_, node)| node.control_plane);
+    let server = |(name, node): (&String, &SimNode)| {
+        let serves = sim.serving.contains(name);
+        let (state, message) =
+            if serves { ("ready", "answers 200") } else { ("dead", "no answer") };
+        let address = std::net::SocketAddr::new(node.address, 6443);
+        serde_json::json!({
+            "name": name, "address": address, "state": state, "reason": { "message": message },
+        })
+    };
+    planes.map(server).collect()
+}
+
 fn look_at_worker(sim: &mut Sim, host: &Host, machine: &Recording, files: &[String]) -> String {
     assert!(!host.roles.contains(&Role::ControlPlane));
     let prefix = "/etc/kubernetes/manifests/apiproxy-g";
@@ -392,7 +465,10 @@ fn look_at_worker(sim: &mut Sim, host: &Host, machine: &Recording, files: &[Stri
         sim.proxies.insert(host.name.clone(), newest);
     }
     let status = sim.proxies.get(&host.name).map(|generation| {
-        serde_json::json!({ "usable": !sim.serving.is_empty(), "handoverGeneration": generation }).to_string()
+        serde_json::json!({ "usable": !sim.serving.is_empty(), "handoverGeneration": generation,
+            "version": "0.1.0", "backends": servers(sim),
+        })
+        .to_string()
     });
     let mut report = part("kubelet", machine.text("/etc/kubernetes/kubelet.conf"));
     report += &part("marker", machine.text("/var/lib/apiproxy/bootstrap/worker"));

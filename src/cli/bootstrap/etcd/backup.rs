@@ -12,7 +12,7 @@ use crate::bootstrap::backup::{Asked, Label, Outcome, SETTINGS, Settings, Taken,
 use crate::bootstrap::render::paths::PROXY_PROGRAM;
 use crate::bootstrap::transport::Command;
 use crate::cli::bootstrap::access::{Access, Form, Site};
-use crate::cli::bootstrap::plan::{interrupts, unless_ended};
+use crate::cli::bootstrap::job::{interrupts, unless_ended};
 use crate::cli::{CliError, output, runtime};
 
 /// How long a backup of 8 GiB may take, with its copies.
@@ -97,7 +97,7 @@ impl From<&Taken> for TakenDocument {
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let document = if args.local { here(args)? } else { there(args)? };
-    match args.access.output {
+    match args.access.form() {
         Form::Json => output::emit_json(&document)?,
         Form::Text => output::emit(&render(&document))?,
     }

@@ -15,7 +15,7 @@ use crate::bootstrap::backup::{
 use crate::bootstrap::render::paths::PROXY_PROGRAM;
 use crate::bootstrap::transport::Command;
 use crate::cli::bootstrap::access::{Access, Form, Site};
-use crate::cli::bootstrap::plan::interrupts;
+use crate::cli::bootstrap::job::interrupts;
 use crate::cli::{CliError, output, runtime};
 
 /// How long a drill with 8 GiB may take.
@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     // What still reads a large file must not keep the user waiting.
     runtime.shutdown_background();
     let report = report?;
-    match args.access.output {
+    match args.access.form() {
         Form::Json => output::emit_json(&report)?,
         Form::Text => output::emit(&render(&report))?,
     }

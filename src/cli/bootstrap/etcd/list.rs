@@ -9,7 +9,7 @@ use crate::bootstrap::backup::fleet::{self, Copy, Fleet, Place};
 use crate::bootstrap::backup::{BackupName, Label};
 use crate::bootstrap::spec::Cluster;
 use crate::cli::bootstrap::access::{Access, Form};
-use crate::cli::bootstrap::plan::{interrupts, unless_ended};
+use crate::cli::bootstrap::job::{interrupts, unless_ended};
 use crate::cli::{CliError, output, runtime};
 
 /// Flags of `etcd list`.
@@ -59,7 +59,7 @@ struct Silent<'a> {
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let fleet = survey(&args.access, "etcd-list", false)?;
-    show(&fleet, None, args.access.output)?;
+    show(&fleet, None, args.access.form())?;
     if fleet.silent.is_empty() { Ok(()) } else { Err(CliError::Unwell) }
 }
 
@@ -71,7 +71,7 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<(), CliError> {
             "no host has {name}; `apiproxy bootstrap etcd list` shows what there is"
         )));
     }
-    show(&fleet, chosen, args.access.output)?;
+    show(&fleet, chosen, args.access.form())?;
     let mut copies = entries(&fleet, chosen).flat_map(|(_, copies)| copies);
     let well = copies.all(|copy| copy.stored.is_intact() && copy.stored.is_good());
     if well && fleet.silent.is_empty() { Ok(()) } else { Err(CliError::Unwell) }

@@ -1,4 +1,4 @@
-//! Seats for admin clients: few, and not for those who only sit there.
+//! Seats for those who ask the proxy: few, and not for who only sits there.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -20,7 +20,7 @@ enum Stage {
 
 /// Tells how far a client has come. Kept by its task.
 #[derive(Clone, Debug)]
-pub(super) struct Progress {
+pub struct Progress {
     stage: Rc<Cell<Stage>>,
     /// Somebody may have come to where its seat can be taken.
     news: Rc<Notify>,
@@ -28,13 +28,19 @@ pub(super) struct Progress {
 
 impl Progress {
     /// The request is complete.
-    pub(super) fn asked(&self) {
+    pub fn asked(&self) {
         self.stage.set(Stage::Waiting);
     }
 
     /// The answer is made.
-    pub(super) fn answered(&self) {
+    pub fn answered(&self) {
         self.stage.set(Stage::Taking);
+        self.news.notify_one();
+    }
+
+    /// The answer is taken, and another request may come.
+    pub fn asks_again(&self) {
+        self.stage.set(Stage::Asking);
         self.news.notify_one();
     }
 }
@@ -48,7 +54,7 @@ struct Seat {
 
 /// The seats, and who has them, the oldest first.
 #[derive(Debug)]
-pub(super) struct Seats {
+pub struct Seats {
     most: usize,
     taken: VecDeque<Seat>,
     tasks: JoinSet<()>,
@@ -57,19 +63,19 @@ pub(super) struct Seats {
 
 impl Seats {
     /// So many, all of them free.
-    pub(super) fn new(most: usize) -> Self {
+    pub fn new(most: usize) -> Self {
         Self { most, taken: VecDeque::new(), tasks: JoinSet::new(), news: Rc::default() }
     }
 
     /// Can another client be seated, if need be in the place of one that has to go?
-    pub(super) fn has_room(&mut self) -> bool {
+    pub fn has_room(&mut self) -> bool {
         self.taken.retain(|seat| !seat.task.is_finished());
         self.taken.len() < self.most || self.idle().is_some()
     }
 
     /// Seats a client. When none is free the oldest of those goes that have not asked anything, or of
     /// those that do not take their answer; true when it came to that.
-    pub(super) fn seat<F>(&mut self, client: impl FnOnce(Progress) -> F) -> bool
+    pub fn seat<F>(&mut self, client: impl FnOnce(Progress) -> F) -> bool
     where
         F: Future<Output = ()> + 'static,
     {
@@ -91,7 +97,7 @@ impl Seats {
     }
 
     /// Waits until somebody has left, or may have to.
-    pub(super) async fn changed(&mut self) {
+    pub async fn changed(&mut self) {
         tokio::select! {
             Some(_) = self.tasks.join_next() => {}
             () = self.news.notified() => {}
@@ -99,7 +105,7 @@ impl Seats {
     }
 
     /// Waits until all have left.
-    pub(super) async fn emptied(mut self) {
+    pub async fn emptied(mut self) {
         while self.tasks.join_next().await.is_some() {}
     }
 }

@@ -1,0 +1,85 @@
+//! A host of an external etcd is given up: its unit, its settings and its certificates go.
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use crate::bootstrap::engine::{Change, Check, Context, Lane, Step, StepError, StepId};
+use crate::bootstrap::transport::Command;
+
+use super::data::{Data, settle};
+use super::paths::{DATA, FOLDER, UNIT, UNIT_FILE};
+
+/// The name of the step.
+pub const STEP: &str = "etcd-reset";
+
+/// Gives a host up. Who asks for it sees to it that nobody needs its member any more.
+#[derive(Clone, Debug)]
+pub struct Reset {
+    /// The host's name in the spec.
+    pub name: String,
+    /// What becomes of its data.
+    pub data: Data,
+    /// What has to be done before.
+    pub needs: Vec<StepId>,
+    /// What has to be over before.
+    pub follows: Vec<StepId>,
+}
+
+impl Reset {
+    async fn found(&self, cx: &Context) -> Result<Check, StepError> {
+        let script = r#"for file; do if [ -e "$file" ]; then echo "$file"; fi; done"#;
+        let data = format!("{DATA}/member");
+        let look = Command::script(script, [UNIT_FILE, FOLDER, &data]);
+        let found = cx.run(&self.name, &look).await?.text();
+        let found: Vec<_> = found.lines().collect();
+        if found.is_empty() {
+            return Ok(Check::Done);
+        }
+        Ok(Check::Needed(Change::new(format!("there are {}", found.join(", ")))))
+    }
+
+    async fn make(&self, cx: &Context) -> Result<(), StepError> {
+        const SCRIPT: &str = r#"
+# stop etcd for good
+systemctl disable --now "$1" 2>/dev/null || true
+rm -rf -- "$2" "$3"
+systemctl daemon-reload
+systemctl reset-failed "$1" 2>/dev/null || true
+"#;
+        // The data first: while its unit's file is there, a run that was cut short is gone on with.
+        let stop = Command::script(r#"systemctl stop "$1" || true"#, [UNIT]);
+        cx.run(&self.name, &stop).await?;
+        settle(cx, &self.name, self.data).await?;
+        cx.run(&self.name, &Command::script(SCRIPT, [UNIT, UNIT_FILE, FOLDER])).await.map(drop)
+    }
+}
+
+impl Step for Reset {
+    fn id(&self) -> StepId {
+        StepId::new(&self.name, STEP)
+    }
+
+    fn title(&self) -> String {
+        format!("take etcd off {}", self.name)
+    }
+
+    fn needs(&self) -> Vec<StepId> {
+        self.needs.clone()
+    }
+
+    fn follows(&self) -> Vec<StepId> {
+        self.follows.clone()
+    }
+
+    fn lane(&self) -> Lane {
+        Lane::Single
+    }
+
+    fn check<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Check, StepError>> {
+        self.found(cx).boxed()
+    }
+
+    fn apply<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<(), StepError>> {
+        self.make(cx).boxed()
+    }
+}

@@ -1,0 +1,275 @@
+//! Steps as a command carries them out: looked at, shown, agreed to, locked, applied and told of.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::access::{Form, Site};
+use super::document::{PlanDocument, SummaryDocument};
+use super::progress::Progress;
+use super::{file, prompt, report};
+use crate::bootstrap::engine::{
+    Events, Execution, Graph, Locks, Owner, Plan, Prediction, Step, StepError, Stopper, Summary,
+    execute, forecast, observe, vitals,
+};
+use crate::bootstrap::preflight;
+use crate::bootstrap::spec::{Cluster, Draft};
+use crate::cli::{CliError, output};
+use crate::signal::Terminations;
+
+/// Flags of commands that change hosts.
+#[derive(Debug, clap::Args)]
+pub(super) struct Consent {
+    /// Do not ask.
+    #[arg(long, short)]
+    yes: bool,
+    /// End another run that holds a host. It stops there at once.
+    #[arg(long)]
+    break_lock: bool,
+    /// Show what will change in files.
+    #[arg(long)]
+    diff: bool,
+}
+
+/// How the user is asked.
+#[derive(Debug)]
+pub(super) enum Question {
+    /// For a yes.
+    Yes(&'static str),
+    /// For this name, typed.
+    Name(String),
+}
+
+/// What a command wants to be so.
+pub(super) struct Job {
+    /// The command as the user types it: others read it where they find a host locked.
+    pub(super) command: &'static str,
+    pub(super) graph: Graph,
+    /// Whose quorum and apiservers are guarded; nobody's if there is none.
+    pub(super) guarded: Option<Arc<Cluster>>,
+    /// What the user has to know beside the plan, a line each.
+    pub(super) notes: Vec<String>,
+    /// Are hosts left alone that are not fit, as `check` says?
+    pub(super) fit_only: bool,
+    pub(super) question: Question,
+    /// The cluster file as it has to be for this; written when the user has agreed.
+    pub(super) draft: Option<Draft>,
+}
+
+/// How a job ended that has no fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// All was so already.
+    Nothing,
+    /// What was missing was applied.
+    Applied,
+}
+
+impl Job {
+    /// A job of these steps; of those of the chosen hosts and what they need if there is a choice.
+    pub(super) fn new(
+        site: &Site,
+        command: &'static str,
+        steps: &[Arc<dyn Step>],
+    ) -> Result<Self, CliError> {
+        Ok(Self {
+            command,
+            graph: graph(site, steps)?,
+            guarded: Some(Arc::clone(&site.cluster)),
+            notes: Vec::new(),
+            fit_only: false,
+            question: Question::Yes("Apply this?"),
+            draft: None,
+        })
+    }
+
+    /// Carries it out, as far as the user agrees. Faults of steps are told already when this fails
+    /// with [`CliError::Unwell`].
+    pub(super) async fn carry_out(
+        &self,
+        site: &Site,
+        consent: &Consent,
+        interrupts: &mut Terminations,
+    ) -> Result<Ending, CliError> {
+        let work = async {
+            let plan = look(site, &self.graph, Progress::of_run(site.form)).await?;
+            self.show(site, &plan, consent.diff).await?;
+            Ok(plan)
+        };
+        let plan = unless_ended(interrupts, work).await?;
+        if plan.is_done() && self.draft.is_none() {
+            return Ok(Ending::Nothing);
+        }
+        let mut touched = plan.touched(&self.graph);
+        if touched.is_empty() && !plan.is_done() {
+            return Err(CliError::Unwell);
+        }
+        // Hosts that were given up are not there to be locked.
+        touched.retain(|host| site.cx.hosts.contains_key(host));
+        let examine = async { Ok(self.unfit(site, &plan, &touched).await) };
+        let unfit = unless_ended(interrupts, examine).await?;
+        let permission = async {
+            // Else the run tells of them.
+            if !consent.yes && site.form == Form::Text {
+                let lines =
+                    unfit.values().map(|error| format!("not fit, and left alone: {error}\n"));
+                output::emit(&lines.collect::<String>())?;
+            }
+            if !consent.yes && !self.question.ask().await? {
+                return Err(CliError::Failed("nothing was changed".to_owned()));
+            }
+            let owner = Owner::here(self.command);
+            let locks = Locks::take(&site.cx, &touched, &owner, consent.break_lock).await;
+            locks.map_err(|error| CliError::Failed(error.to_string()))
+        };
+        let locks = unless_ended(interrupts, permission).await?;
+        if let Some(draft) = &self.draft {
+            file::write(draft)?;
+        }
+        let summary = self.execute(site, &plan, (unfit, &locks), interrupts).await?;
+        tell(site, &summary)?;
+        if summary.is_done() { Ok(Ending::Applied) } else { Err(CliError::Unwell) }
+    }
+
+    /// The hosts that are to be changed and must not be as they are, each with what to do about it.
+    async fn unfit(
+        &self,
+        site: &Site,
+        plan: &Plan,
+        touched: &BTreeSet<String>,
+    ) -> BTreeMap<String, StepError> {
+        if !self.fit_only {
+            return BTreeMap::new();
+        }
+        // Of the ways to a host that is gone there is nothing to say.
+        let (gone, mut cluster) = (plan.gone(), (*site.cluster).clone());
+        cluster.hosts.retain(|host| !gone.contains_key(&host.name));
+        let mut hosts = site.cx.hosts.clone();
+        hosts.retain(|host, _| touched.contains(host));
+        preflight::examine(&cluster, &hosts, site.parallel).await.unfit()
+    }
+
+    /// The plan before it is carried out.
+    async fn show(&self, site: &Site, plan: &Plan, diff: bool) -> Result<(), CliError> {
+        let predictions = foretell(site, self.guarded.as_deref(), plan).await;
+        match site.form {
+            Form::Json => {
+                let document = PlanDocument::new(plan, &predictions, &self.notes);
+                output::emit(&output::json_line(&json!({ "event": "plan", "plan": document }))?)
+            }
+            Form::Text => output::emit(&report::plan(plan, &predictions, &self.notes, diff)),
+        }
+    }
+
+    async fn execute(
+        &self,
+        site: &Site,
+        plan: &Plan,
+        (unfit, locks): (BTreeMap<String, StepError>, &Locks),
+        interrupts: &mut Terminations,
+    ) -> Result<Summary, CliError> {
+        let (events, heard) = Events::channel();
+        let (stopper, stop) = Stopper::new();
+        let mut left_alone = plan.gone();
+        left_alone.extend(unfit);
+        let barred = |host: &str| left_alone.get(host).cloned().or_else(|| locks.lost(host));
+        let execution = Execution {
+            parallel: site.parallel,
+            cluster: self.guarded.as_deref(),
+            barred: &barred,
+            events,
+            stop,
+        };
+        let work = async move { execute(&self.graph, plan, &site.cx, &execution).await };
+        let listen = async {
+            loop {
+                interrupts.next().await;
+                stopper.press();
+            }
+        };
+        let shown = Progress::of_run(site.form).show(heard);
+        tokio::select! {
+            (summary, shown) = async { tokio::join!(work, shown) } => {
+                shown?;
+                Ok(summary)
+            }
+            () = listen => Err(CliError::Failed("signals are not heard any more".to_owned())),
+        }
+    }
+}
+
+impl Question {
+    async fn ask(&self) -> Result<bool, CliError> {
+        match self {
+            Self::Yes(question) => prompt::confirm(question).await,
+            Self::Name(name) => prompt::name(name).await,
+        }
+    }
+}
+
+/// Steps in order; of the chosen hosts and what those need if there is a choice.
+pub(super) fn graph(site: &Site, steps: &[Arc<dyn Step>]) -> Result<Graph, CliError> {
+    let graph = Graph::new(steps)
+        .map_err(|error| CliError::Failed(format!("a fault of apiproxy itself: {error}")))?;
+    Ok(match &site.chosen {
+        Some(hosts) => graph.of_hosts(hosts),
+        None => graph,
+    })
+}
+
+/// Takes the signals over that end the command. From now on they are heard only where one listens.
+pub(super) fn interrupts() -> Result<Terminations, CliError> {
+    Terminations::new().map_err(|error| CliError::Failed(format!("cannot handle signals: {error}")))
+}
+
+/// Work that changes nothing, unless the user ends it first.
+pub(super) async fn unless_ended<T>(
+    interrupts: &mut Terminations,
+    work: impl Future<Output = Result<T, CliError>>,
+) -> Result<T, CliError> {
+    tokio::select! {
+        result = work => result,
+        signal = interrupts.next() => {
+            Err(CliError::Failed(format!("ended by {signal}; nothing was changed")))
+        }
+    }
+}
+
+/// Looks at the hosts of all steps.
+pub(super) async fn look(site: &Site, graph: &Graph, progress: Progress) -> Result<Plan, CliError> {
+    let (events, heard) = Events::channel();
+    let looking =
+        async move { observe(graph, &site.cx, site.chosen.as_ref(), site.parallel, &events).await };
+    let (plan, shown) = tokio::join!(looking, progress.show(heard));
+    shown?;
+    Ok(plan)
+}
+
+/// What is expected at disruptive steps; hosts are asked only if there are some.
+pub(super) async fn foretell(
+    site: &Site,
+    guarded: Option<&Cluster>,
+    plan: &Plan,
+) -> BTreeMap<usize, Prediction> {
+    match guarded {
+        Some(cluster) if plan.needed().any(|step| step.disruption.is_some()) => {
+            forecast(cluster, plan, &vitals(cluster, &site.cx).await)
+        }
+        _ => BTreeMap::new(),
+    }
+}
+
+/// What became of the steps.
+fn tell(site: &Site, summary: &Summary) -> Result<(), CliError> {
+    let path = site.log.path();
+    site.log.note("summary", json!({ "done": summary.is_done() }));
+    match site.form {
+        Form::Json => output::emit(&output::json_line(&SummaryDocument::new(summary, path))?)?,
+        Form::Text => output::emit(&report::summary(summary, path))?,
+    }
+    if let Some(fault) = site.log.fault() {
+        output::complain(&format!("the log {} is not complete: {fault}", path.display()));
+    }
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! `apiproxy bootstrap upgrade`: the cluster gets another version of Kubernetes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::access::{Form, Site, Whole, load};
+use super::file::Writing;
+use super::job::{Consent, Ending, Job, Question, interrupts, unless_ended};
+use crate::bootstrap::spec::{Draft, Version};
+use crate::bootstrap::steps::upgrade::{self, versions};
+use crate::cli::{CliError, output, runtime};
+
+/// Flags of `bootstrap upgrade`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+What runs now is looked at first, and what Kubernetes' rules of skew do not allow is refused: one minor
+release at a time, nothing newer than the apiservers, no kubelet too far behind. Then the plan is shown.
+
+The proxies of all workers come first, since they bridge the restart of an apiserver. Then one control
+plane after the other: kubeadm and images, its static pods, and drained, its kubelet. When all are
+through, the workers follow in batches, each drained before its kubelet is replaced. After the first
+worker that fails no other is taken down. A node that was cordoned before stays so.
+
+A run that was cut off goes on when the same command is run again.
+
+Examples:
+  apiproxy bootstrap upgrade --to v1.35.1 --write   # and the file says so from then on
+  apiproxy bootstrap upgrade                        # to the version that the file says
+  apiproxy bootstrap upgrade --batch 20             # so many workers away at the same time
+
+Exit 0 when every node runs the version, 1 when one does not or it is refused, 2 when the version or the
+cluster file is wrong.")]
+pub(in crate::cli) struct Args {
+    #[command(flatten)]
+    whole: Whole,
+    #[command(flatten)]
+    consent: Consent,
+    #[command(flatten)]
+    file: Writing,
+    /// The version to upgrade to [default: that of the cluster file].
+    #[arg(long, value_name = "VERSION")]
+    to: Option<Version>,
+    /// How many workers are drained and replaced at the same time [default: a tenth, at most 16].
+    #[arg(long, value_name = "N", value_parser = batch)]
+    batch: Option<usize>,
+}
+
+fn batch(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=1024) => Ok(count),
+        _ => Err("it is a number from 1 to 1024".to_owned()),
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    let said = load(args.whole.file())?;
+    let target = args.to.unwrap_or(said.kubernetes_version);
+    let draft = Draft::with_version(args.whole.file(), target)
+        .map_err(|error| CliError::Usage(error.to_string()))?;
+    let changes = draft.diff().is_some();
+    if (changes || args.file.file_only) && args.file.show(args.whole.form(), &draft)? {
+        return Ok(());
+    }
+    let site = args.whole.open(Arc::new(draft.cluster().clone()), "upgrade")?;
+    let stays = args.file.note(&draft, "until then new nodes cannot join");
+    runtime()?.block_on(async {
+        let mut interrupts = interrupts()?;
+        let work = job(args, &site, target);
+        let job = unless_ended(&mut interrupts, work).await?;
+        let notes = [job.notes.clone(), stays.iter().cloned().collect()].concat();
+        let job = Job { notes, draft: args.file.wanted(&draft), ..job };
+        let ending = job.carry_out(&site, &args.consent, &mut interrupts).await?;
+        match stays {
+            Some(stays) if ending == Ending::Applied && site.form == Form::Text => {
+                output::emit(&(stays + "\n"))
+            }
+            _ => Ok(()),
+        }
+    })
+}
+
+async fn job(args: &Args, site: &Site, target: Version) -> Result<Job, CliError> {
+    let batch = args.batch.unwrap_or_else(|| upgrade::batch(&site.cluster));
+    let program = Path::new("/proc/self/exe");
+    let steps = upgrade::all(&site.shared, &site.cx, program, batch).await;
+    let steps = steps.map_err(|error| CliError::Failed(error.to_string()))?;
+    let found = versions(&site.shared, &site.cx).await;
+    let found = found.map_err(|error| CliError::Failed(error.to_string()))?;
+    let oldest = found.api_servers.values().min();
+    let note = oldest.filter(|oldest| **oldest != target).map(|oldest| {
+        format!(
+            "From {oldest} to {target}: control planes one by one, then workers, at most {batch} at the \
+             same time."
+        )
+    });
+    let job = Job::new(site, "apiproxy bootstrap upgrade", &steps)?;
+    Ok(Job { notes: note.into_iter().collect(), question: Question::Yes("Upgrade so?"), ..job })
+}
