@@ -311,7 +311,7 @@ fn exactly_one_member_takes_the_backup_of_a_slot() {
         let mut said = Vec::new();
         for (at, out, mut child) in runs {
             let status =
-                wait_for("the run ends", Duration::from_secs(60), || child.0.try_wait().unwrap());
+                wait_for("the run ends", Duration::from_mins(1), || child.0.try_wait().unwrap());
             let text = fs::read_to_string(out).unwrap();
             assert!(status.success(), "{status}: {text}");
             said.push((at, json(&text)));
@@ -352,7 +352,7 @@ fn exactly_one_member_takes_the_backup_of_a_slot() {
     let other = rig.members[survivors[1]].name.clone();
     rig.kill(&other);
     let mut timer = rig.backup_command(&all[last], &[]);
-    common::outcome_within(&mut timer, Duration::from_secs(60))
+    common::outcome_within(&mut timer, Duration::from_mins(1))
         .refused(1, "etcd on this host is not fit for a backup");
     let document = rig.well(&all[last]);
     let warnings = document["taken"]["warnings"].to_string();

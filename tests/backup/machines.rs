@@ -103,7 +103,7 @@ impl Site {
         etcd.arg("--ssh-config").arg(self.lab.ssh_config());
         etcd.arg("--log-dir").arg(self.folder.path().join("runs"));
         etcd.env("XDG_STATE_HOME", self.folder.path());
-        outcome_within(&mut etcd, Duration::from_secs(60))
+        outcome_within(&mut etcd, Duration::from_mins(1))
     }
 
     fn json(&self, words: &[&str]) -> Value {

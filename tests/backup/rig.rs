@@ -20,7 +20,7 @@ use crate::common::{
 pub(crate) const YEARLY: &str = "0 0 1 1 *";
 
 /// How long a backup with its copies may take here.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Why there can be no etcd here, if there can be none.
 pub(crate) fn obstacle() -> Option<String> {

@@ -290,8 +290,11 @@ pub(super) mod made {
         page
     }
 
+    /// The name of a bucket, and its keys with their values.
+    type Bucket<'a> = (&'a str, Vec<(Vec<u8>, Vec<u8>)>);
+
     /// A database of these buckets. The first has a branch above its leaf; the last lies in the root.
-    pub(crate) fn database(buckets: &[(&str, Vec<(Vec<u8>, Vec<u8>)>)]) -> Vec<u8> {
+    pub(crate) fn database(buckets: &[Bucket<'_>]) -> Vec<u8> {
         let end = 4 + buckets.len() as u64;
         let mut pages = vec![meta(0, 2, end), meta(1, 2, end), Vec::new()];
         let mut roots = Vec::new();

@@ -22,7 +22,7 @@ const PREFIXES: usize = 1000;
 
 /// bbolt's files are whole sectors; a snapshot of etcd has a SHA-256 behind it.
 const SECTOR: u64 = 512;
-const SUM: u64 = 32;
+const SUM: usize = 32;
 
 /// What is in a database.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,20 +66,20 @@ impl From<std::io::Error> for ContentsError {
 /// If it is torn, or cannot be read.
 pub fn check_sum(snapshot: &File) -> Result<(), ContentsError> {
     let len = snapshot.metadata()?.len();
-    if len % SECTOR != SUM {
+    if len % SECTOR != SUM as u64 {
         return Err(ContentsError::Torn("its checksum is not there"));
     }
     let mut file = snapshot;
     file.seek(SeekFrom::Start(0))?;
     let mut context = Context::new(&SHA256);
-    let (mut left, mut chunk) = (len - SUM, vec![0; 256 << 10]);
+    let (mut left, mut chunk) = (len - SUM as u64, vec![0; 256 << 10]);
     while left > 0 {
         let some = usize::try_from(left).unwrap_or(usize::MAX).min(chunk.len());
         file.read_exact(&mut chunk[..some])?;
         context.update(&chunk[..some]);
         left -= some as u64;
     }
-    let mut told = [0; SUM as usize];
+    let mut told = [0; SUM];
     file.read_exact(&mut told)?;
     if context.finish().as_ref() == told {
         Ok(())
@@ -276,7 +276,9 @@ mod tests {
         let sum = ring::digest::digest(&SHA256, &bytes);
         let file = |parts: &[&[u8]]| {
             let mut file = tempfile::tempfile().unwrap();
-            parts.iter().for_each(|part| file.write_all(part).unwrap());
+            for part in parts {
+                file.write_all(part).unwrap();
+            }
             check_sum(&file).map_err(|error| error.to_string())
         };
         assert_eq!(file(&[&bytes, sum.as_ref()]), Ok(()));

@@ -10,7 +10,7 @@ use super::settings::{SshAccess, Target};
 use super::wire::{Order, Reply, send_label};
 
 /// How long a host may take to answer.
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_mins(1);
 
 /// The slowest link that a bundle goes over, in bytes per second.
 const SLOWEST: u64 = 512 << 10;

@@ -187,9 +187,10 @@ fn compare_answers(report: &mut Report, wanted: &Contents, answers: &Answers) {
             format!("{prefix}: {found} in place of {count}")
         })
         .collect();
-    let found = match other.is_empty() {
-        true => format!("{} prefixes", wanted.prefixes.len()),
-        false => other.join(", "),
+    let found = if other.is_empty() {
+        format!("{} prefixes", wanted.prefixes.len())
+    } else {
+        other.join(", ")
     };
     report.find("keys by prefix", other.is_empty(), found);
     match (&wanted.sample, answers.sample) {

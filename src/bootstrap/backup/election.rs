@@ -71,7 +71,7 @@ pub fn decide(
         Standing::Claimed(_) => Turn::Wait(LOOK.min(turn)),
         Standing::Open if since >= own => Turn::Claim,
         // In between it is looked too: when the first is done, the others need not stay.
-        Standing::Open => Turn::Wait((own - since).min(LOOK.min(turn))),
+        Standing::Open => Turn::Wait(own.saturating_sub(since).min(LOOK.min(turn))),
     }
 }
 

@@ -23,7 +23,7 @@ pub const COPIES: &str = "/var/lib/apiproxy-backup/copies";
 const LIST: Duration = Duration::from_mins(1);
 
 /// How long it may take to read all of it.
-const EXAMINE: Duration = Duration::from_mins(60);
+const EXAMINE: Duration = Duration::from_hours(1);
 
 /// How much of a bundle is fetched at once.
 const CHUNK: u64 = 16 << 20;

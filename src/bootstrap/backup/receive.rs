@@ -37,12 +37,13 @@ pub fn receive(
     result.unwrap_or_else(Reply::Refused)
 }
 
-fn text(error: DepotError) -> String {
+fn text(error: &DepotError) -> String {
     error.to_string()
 }
 
 fn list(permit: &Permit<'_>) -> Result<Reply, String> {
-    let all = Depot::open(permit.folder).and_then(|depot| depot.list()).map_err(text)?;
+    let all =
+        Depot::open(permit.folder).and_then(|depot| depot.list()).map_err(|error| text(&error))?;
     Ok(Reply::List(all.into_iter().filter(|one| one.name.cluster == permit.cluster).collect()))
 }
 
@@ -52,11 +53,11 @@ fn put(permit: &Permit<'_>, input: &mut dyn BufRead, now: SystemTime) -> Result<
     if name.cluster != permit.cluster {
         return Err(format!("{name} is of another cluster than {}", permit.cluster));
     }
-    let depot = Depot::open(permit.folder).map_err(text)?;
-    let _locked = depot.lock().map_err(text)?;
+    let depot = Depot::open(permit.folder).map_err(|error| text(&error))?;
+    let _locked = depot.lock().map_err(|error| text(&error))?;
     let mut bundle = input;
-    let arrival = depot.put(&label, &mut bundle).map_err(text)?;
-    let gone = depot.prune(permit.cluster, permit.rules, now).map_err(text)?;
+    let arrival = depot.put(&label, &mut bundle).map_err(|error| text(&error))?;
+    let gone = depot.prune(permit.cluster, permit.rules, now).map_err(|error| text(&error))?;
     let pruned = gone.iter().map(ToString::to_string).collect();
     Ok(Reply::Put { arrival: arrival_word(arrival).to_owned(), pruned })
 }

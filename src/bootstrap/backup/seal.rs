@@ -153,7 +153,7 @@ mod tests {
     fn damage_and_other_files_are_told() {
         let (public, private) = made::pair();
         let keys = Identities::parse(&private).unwrap();
-        let bytes = sealed(&[7; 200_000], &[public]).unwrap();
+        let bytes = sealed(&vec![7; 200_000], &[public]).unwrap();
         let mut flipped = bytes.clone();
         flipped[150_000] ^= 1;
         assert!(opened(&keys, &flipped).is_err());

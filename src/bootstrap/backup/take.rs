@@ -173,10 +173,8 @@ fn run(
     let copied = copy(settings, depot)?;
     let well = label.manifest.is_whole() && copied.iter().all(|copied| copied.fault.is_none());
     let rules = Rules { keep: settings.keep, at_least: 0 };
-    let pruned = match well {
-        true => depot.prune(&settings.cluster, rules, SystemTime::now())?,
-        false => Vec::new(),
-    };
+    let pruned =
+        if well { depot.prune(&settings.cluster, rules, SystemTime::now())? } else { Vec::new() };
     let time = begin.elapsed();
     Ok(Outcome::Taken(Box::new(Taken { label, time, copied, pruned, warnings })))
 }

@@ -63,9 +63,12 @@ pub(super) fn list(folder: &Path) -> io::Result<Vec<Stored>> {
 /// A backup, as its label tells; none if there is neither a label nor a bundle.
 pub(super) fn look(folder: &Path, name: &BackupName) -> Option<Stored> {
     let label = match fs::read(folder.join(label_file(name))) {
-        Ok(json) => Label::parse(&json).and_then(|label| match label.manifest.name == *name {
-            true => Ok(label),
-            false => Err(format!("it is that of {}", label.manifest.name)),
+        Ok(json) => Label::parse(&json).and_then(|label| {
+            if label.manifest.name == *name {
+                Ok(label)
+            } else {
+                Err(format!("it is that of {}", label.manifest.name))
+            }
         }),
         Err(error) => Err(error.to_string()),
     };

@@ -53,6 +53,15 @@ fn a_backup_comes_with_its_label_and_checksum() {
     assert!(depot.examine(stored).is_intact());
 }
 
+/// What comes from a disk that fills up.
+struct Full;
+
+impl Read for Full {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::StorageFull.into())
+    }
+}
+
 #[test]
 fn what_does_not_arrive_whole_leaves_nothing() {
     let (_folder, depot) = depot();
@@ -62,13 +71,6 @@ fn what_does_not_arrive_whole_leaves_nothing() {
     assert!(refused(b"ones").contains("and more 4 came"));
     assert!(refused(b"two").contains("its checksum does not fit"));
     assert_eq!(files(&depot), [""; 0]);
-
-    struct Full;
-    impl Read for Full {
-        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::StorageFull.into())
-        }
-    }
     assert!(matches!(depot.put(&right, &mut Full), Err(DepotError::Io { .. })));
     assert_eq!(files(&depot), [""; 0]);
     let large = label(86_400, 1 << 60, &sum(b"one"));

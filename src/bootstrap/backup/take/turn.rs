@@ -12,7 +12,7 @@ use crate::bootstrap::backup::settings::Settings;
 use crate::bootstrap::members::Status;
 
 /// How long a host waits for one that is at it.
-const LIMIT: Duration = Duration::from_mins(60);
+const LIMIT: Duration = Duration::from_hours(1);
 
 /// For how long etcd may be without a quorum meanwhile.
 const SILENCE: Duration = Duration::from_mins(1);
@@ -50,17 +50,17 @@ pub(super) fn wait(
 ) -> Result<Turned, TakeError> {
     let schedule = settings.schedule().map_err(TakeError::Schedule)?;
     let now = seconds(SystemTime::now());
-    let begun = schedule.last(now);
-    let begun = begun.ok_or_else(|| TakeError::Schedule("no slot has begun yet".to_owned()))?;
+    let due = schedule.last(now);
+    let due = due.ok_or_else(|| TakeError::Schedule("no slot has begun yet".to_owned()))?;
     let next = schedule.next(now).unwrap_or(now);
     let members = control.members()?;
     control.healthy()?;
     let voting: Vec<_> =
         members.list.iter().filter(|member| !member.learner).map(|member| member.id).collect();
-    let Some(rank) = rank(begun, &voting, status.id) else {
+    let Some(rank) = rank(due, &voting, status.id) else {
         return Ok(Turned::Left("this member only learns: the others take it".to_owned()));
     };
-    let slot = Slot::new(&settings.cluster, begun);
+    let slot = Slot::new(&settings.cluster, due);
     let begin = Instant::now();
     let mut heard = begin;
     loop {

@@ -1,5 +1,6 @@
 //! An etcd host that takes backups: its settings, what goes into them, and its timer.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -78,18 +79,15 @@ impl Place {
         let mut text = String::new();
         for target in self.shared.targets(&self.host) {
             let name = &target.name;
-            match cx.run(name, &Command::script(SCRIPT, [""; 0])).await {
-                Ok(output) => {
-                    for line in output.text().lines() {
-                        let words: Vec<_> = line.split_whitespace().take(2).collect();
-                        text += &format!("{name} {}\n", words.join(" "));
-                    }
+            if let Ok(output) = cx.run(name, &Command::script(SCRIPT, [""; 0])).await {
+                for line in output.text().lines() {
+                    let words: Vec<_> = line.split_whitespace().take(2).collect();
+                    let _ = writeln!(text, "{name} {}", words.join(" "));
                 }
-                Err(_) => {
-                    let lines = before.iter().flat_map(|text| text.lines());
-                    let own = lines.filter(|line| line.starts_with(&format!("{name} ")));
-                    text.extend(own.map(|line| format!("{line}\n")));
-                }
+            } else {
+                let lines = before.iter().flat_map(|text| text.lines());
+                let own = lines.filter(|line| line.starts_with(&format!("{name} ")));
+                text.extend(own.map(|line| format!("{line}\n")));
             }
         }
         Ok(File::new(KNOWN_HOSTS, text))
@@ -114,9 +112,11 @@ impl Place {
     }
 
     fn sums(&self, bundle: &Bundle) -> String {
-        let recipients = self.shared.backup.recipients.iter();
-        let recipients: String = recipients.map(|key| format!("# for {key}\n")).collect();
-        recipients + &bundle.sums()
+        let mut sums = String::new();
+        for key in &self.shared.backup.recipients {
+            let _ = writeln!(sums, "# for {key}");
+        }
+        sums + &bundle.sums()
     }
 }
 

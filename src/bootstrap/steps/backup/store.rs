@@ -1,5 +1,6 @@
 //! A host that takes copies: a user that can do nothing but what the keys of the etcd hosts allow.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -57,8 +58,8 @@ done
                 }
                 // A host that is away keeps the key that it has.
                 Err(StepError::Transport(_) | StepError::Refused { .. }) => {
-                    let lines = before.iter().flat_map(|text| text.lines());
-                    match lines.filter(|line| line.ends_with(&format!(" {comment}"))).next_back() {
+                    let mut lines = before.iter().flat_map(|text| text.lines());
+                    match lines.rfind(|line| line.ends_with(&format!(" {comment}"))) {
                         Some(line) => match line.split_once("\" ") {
                             Some((_, key)) => key.trim_end_matches(&comment).trim_end().to_owned(),
                             None => continue,
@@ -69,7 +70,7 @@ done
                 Err(error) => return Err(error),
             };
             let command = command(&self.shared);
-            text += &format!("restrict,command=\"{command}\" {key} {comment}\n");
+            let _ = writeln!(text, "restrict,command=\"{command}\" {key} {comment}");
         }
         let keys = File::new(AUTHORIZED_KEYS, text);
         let fault = Some(fault).filter(|fault| !fault.is_empty());

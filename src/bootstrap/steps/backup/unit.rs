@@ -1,5 +1,7 @@
 //! The units of systemd that take backups.
 
+use std::fmt::Write as _;
+
 use crate::bootstrap::backup::{SETTINGS, Schedule, UNIT};
 use crate::bootstrap::render::paths::PROXY_PROGRAM;
 use crate::bootstrap::transport::File;
@@ -28,15 +30,17 @@ pub(super) fn files(schedule: &Schedule) -> [File; 2] {
          PrivateTmp=yes\n\
          ProtectHome=yes\n"
     );
-    let times = schedule.calendars().into_iter();
-    let times: String = times.map(|time| format!("OnCalendar={time}\n")).collect();
+    let mut calendars = String::new();
+    for time in schedule.calendars() {
+        let _ = writeln!(calendars, "OnCalendar={time}");
+    }
     let timer = format!(
         "# Written by `apiproxy bootstrap`; changes are put right by the next `apply`.\n\
          [Unit]\n\
          Description=Times of backups of etcd\n\
          \n\
          [Timer]\n\
-         {times}AccuracySec=1s\n\
+         {calendars}AccuracySec=1s\n\
          Persistent=yes\n\
          \n\
          [Install]\n\

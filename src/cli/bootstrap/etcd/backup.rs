@@ -16,7 +16,7 @@ use crate::cli::bootstrap::job::{interrupts, unless_ended};
 use crate::cli::{CliError, output, runtime};
 
 /// How long a backup of 8 GiB may take, with its copies.
-const PATIENCE: Duration = Duration::from_mins(120);
+const PATIENCE: Duration = Duration::from_hours(2);
 
 /// Flags of `etcd backup`.
 #[derive(Debug, clap::Args)]

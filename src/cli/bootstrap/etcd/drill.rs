@@ -19,7 +19,7 @@ use crate::cli::bootstrap::job::interrupts;
 use crate::cli::{CliError, output, runtime};
 
 /// How long a drill with 8 GiB may take.
-const PATIENCE: Duration = Duration::from_mins(60);
+const PATIENCE: Duration = Duration::from_hours(1);
 
 /// Flags of `etcd drill`.
 #[derive(Debug, clap::Args)]
@@ -77,9 +77,10 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 fn identity(args: &Args) -> Result<Option<String>, CliError> {
     let Some(path) = &args.identity else { return Ok(None) };
     let mut text = String::new();
-    let read = match path.as_os_str() == "-" {
-        true => std::io::stdin().lock().read_to_string(&mut text).map(|_| text),
-        false => std::fs::read_to_string(path),
+    let read = if path.as_os_str() == "-" {
+        std::io::stdin().lock().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(path)
     };
     read.map(Some).map_err(|error| CliError::Usage(format!("{}: {error}", path.display())))
 }
