@@ -196,11 +196,11 @@ fn over_ssh(site: &Site) {
     refused.refused(1, "no backup was taken, and those there still are");
     assert!(refused.stderr.contains("e1: etcd on this host is not fit"), "{refused:?}");
     site.member.exec("systemctl start apiproxy-etcd.service");
-    site.plane.cut();
+    site.plane.exec("systemctl stop ssh.service");
     let listed = site.etcd(&["list"]);
     assert_eq!(listed.code, Some(1), "{listed:?}");
     assert!(listed.stdout.contains("cp1 gave no answer: "), "{listed:?}");
-    site.plane.join();
+    site.plane.exec("systemctl start ssh.service");
     wait_for("cp1 lets in", Duration::from_secs(20), || {
         (site.plane.ssh("root", "true").code == Some(0)).then_some(())
     });

@@ -16,7 +16,7 @@ pub(super) const SNAPSHOT: &str = "etcd/snapshot.db";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Manifest {
-    /// [`FORMAT`].
+    /// `FORMAT`.
     pub format: u32,
     /// Its name.
     pub name: BackupName,
