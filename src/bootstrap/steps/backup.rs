@@ -4,6 +4,7 @@
 mod cluster_files;
 mod config;
 mod key;
+mod leave;
 mod place;
 mod store;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use crate::bootstrap::engine::{Step, StepId};
 use crate::bootstrap::render::paths::PROXY_PROGRAM;
 use crate::bootstrap::spec::{Cluster, EtcdBackup, Host, Role, SourceFile, Topology};
 
+pub use leave::leave;
 pub use place::Place;
 
 /// The step that makes the key of an etcd host.
