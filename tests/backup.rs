@@ -1,10 +1,10 @@
 //! Backups of real etcd: what befalls them is named, refused or survived, and the last good one stays.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "backup/booted.rs"]
+mod booted;
 #[path = "common/mod.rs"]
 mod common;
-#[path = "backup/machines.rs"]
-mod machines;
 #[path = "backup/rig.rs"]
 mod rig;
 
