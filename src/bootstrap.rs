@@ -1,12 +1,15 @@
 //! From bare hosts to a highly available cluster: what is wished (`spec`), how hosts are reached
 //! (`transport`), what is done in which order (`engine`), what is put on them (`render`), where
 //! it comes from (`artifacts`), what hosts need (`needs`) and are (`preflight`), how Kubernetes is
-//! asked (`kubernetes`), whom certificates are signed by (`pki`), and what makes it (`steps`). It never imports the data plane.
+//! asked (`kubernetes`), who is in etcd (`members`), whom certificates are signed by (`pki`), how it is
+//! backed up (`backup`), and what makes it (`steps`). It never imports the data plane.
 
 pub mod artifacts;
+pub mod backup;
 pub mod engine;
 mod hex;
 pub mod kubernetes;
+pub mod members;
 pub mod needs;
 pub mod pki;
 pub mod preflight;

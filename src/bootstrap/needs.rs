@@ -37,6 +37,12 @@ pub fn runs_etcd_itself(cluster: &Cluster, host: &Host) -> bool {
     cluster.topology == Topology::External && may_carry_etcd(cluster, host)
 }
 
+/// Is this host's etcd asked by backups, though it runs as a pod?
+pub fn asks_stacked_etcd(cluster: &Cluster, host: &Host) -> bool {
+    let stacked = cluster.topology == Topology::Stacked;
+    stacked && cluster.etcd.backup.is_some() && carries_etcd(cluster, host)
+}
+
 /// Programs that kubeadm's own preflight wants, and the Debian package of each. `conntrack` until
 /// 1.31 (kube-proxy called it), `crictl` until 1.30 (kubeadm called it; a warning in 1.31).
 pub fn tools(version: Version) -> Vec<(&'static str, &'static str)> {

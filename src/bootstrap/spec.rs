@@ -29,6 +29,7 @@ pub use cluster::{
     Artifacts, Cluster, Cni, Endpoint, Etcd, EtcdBackup, Extension, ExtensionKind, Host,
     Monitoring, Network, Overrides, Placement, Role, Ssh, Taint, Topology,
 };
+pub use cron::{CronFields, cron_fields};
 pub use draft::{Draft, DraftError};
 pub use edit::EditError;
 pub use error::{FileFaults, SpecError};
@@ -94,4 +95,32 @@ fn parse_with(
         Some(cluster) if faults.is_empty() => Ok(cluster),
         _ => Err(SpecError::Faults(FileFaults(faults))),
     }
+}
+
+/// A text that a cluster was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceFile {
+    /// Its name, without folders.
+    pub name: String,
+    /// What is in it.
+    pub content: String,
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The texts that a cluster is read from: the file, then the table of hosts that it names.
+///
+/// # Errors
+/// As [`load`], but only as far as they cannot be read.
+pub fn sources(path: &Path) -> Result<Vec<SourceFile>, SpecError> {
+    let read = |path: &Path| -> Result<SourceFile, SpecError> {
+        Ok(SourceFile { name: name_of(path), content: read_text(path)? })
+    };
+    let file = read(path)?;
+    let table = edit::table_of(&file.content);
+    let base = path.parent().unwrap_or(Path::new(""));
+    let table = table.map(|table| read(&base.join(table))).transpose()?;
+    Ok([file].into_iter().chain(table).collect())
 }

@@ -1,6 +1,7 @@
 //! All steps of a cluster, by what they are about.
 
 pub mod after;
+pub mod backup;
 pub mod certs;
 pub mod control_plane;
 pub mod documents;
@@ -26,12 +27,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::engine::Step;
+use super::spec::SourceFile;
 
 /// What has to be so on all hosts of a cluster, in no order: each step names what it needs.
-/// The authority of an external etcd is kept in `keys`; its certificates are renewed as told.
+/// The authority of an external etcd is kept in `keys`; its certificates are renewed as told. `sources` are
+/// the texts of the cluster's file, which go into its backups.
 pub fn all(
     shared: &Arc<shared::Shared>,
     keys: &Arc<etcd::Keys>,
+    sources: &[SourceFile],
     renewal: etcd::Renewal,
 ) -> Vec<Arc<dyn Step>> {
     // Every host gets this very program.
@@ -39,6 +43,7 @@ pub fn all(
     steps.extend(etcd::steps(&shared.cluster, keys, renewal));
     steps.extend(control_plane::steps(shared));
     steps.extend(workers::steps(shared));
+    steps.extend(backup::steps(&shared.cluster, sources));
     steps
 }
 
@@ -46,9 +51,10 @@ pub fn all(
 pub fn without(
     shared: &Arc<shared::Shared>,
     keys: &Arc<etcd::Keys>,
+    sources: &[SourceFile],
     extras: &[remove::Extra],
 ) -> Vec<Arc<dyn Step>> {
-    let mut steps = all(shared, keys, etcd::Renewal::WhenDue);
+    let mut steps = all(shared, keys, sources, etcd::Renewal::WhenDue);
     steps.extend(remove::steps(shared, extras));
     remove::in_order(shared, steps)
 }

@@ -6,6 +6,7 @@ mod artifacts;
 mod certs;
 mod check;
 mod document;
+mod etcd;
 mod file;
 mod job;
 mod kubeconfig;
@@ -63,6 +64,9 @@ pub(super) enum Args {
     Kubeconfig(kubeconfig::Args),
     /// Take the cluster apart, or some hosts out of it. Asks for the cluster's name.
     Reset(reset::Args),
+    /// Back up the cluster, and prove the backups.
+    #[command(subcommand)]
+    Etcd(etcd::Args),
     /// Print the JSON Schema of cluster files, for editors.
     Schema,
 }
@@ -80,6 +84,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         Args::Certs(args) => certs::run(args),
         Args::Kubeconfig(args) => kubeconfig::run(args),
         Args::Reset(args) => reset::run(args),
+        Args::Etcd(args) => etcd::run(args),
         Args::Schema => schema::run(),
     }
 }

@@ -31,7 +31,7 @@ use apiproxy::admin::Status;
 
 pub use cluster::{ANY_PORT, Client, Cluster};
 pub use net::{in_network, no_network};
-pub use program::{Outcome, apiproxy, command, outcome};
+pub use program::{Outcome, apiproxy, command, outcome, outcome_within};
 pub use site::{Node, Site};
 pub use tcp::Echo;
 

@@ -76,6 +76,11 @@ impl Server {
         });
     }
 
+    /// Ends its process; those that are logged in stay.
+    pub fn stop(&mut self) {
+        self.process = None;
+    }
+
     /// Puts its host key into the user's `known_hosts`.
     fn learn(&self) {
         let key = fs::read_to_string(self.path("host.pub")).unwrap();

@@ -120,6 +120,9 @@ pub fn packages(cluster: &Cluster, host: &Host) -> Vec<Package> {
         all.push(Package::any("etcd-server", Some("etcd")));
         all.push(Package::any("etcd-client", Some("etcdctl")));
     }
+    if needs::asks_stacked_etcd(cluster, host) {
+        all.push(Package::any("etcd-client", Some("etcdctl")));
+    }
     all
 }
 

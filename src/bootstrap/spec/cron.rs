@@ -18,6 +18,40 @@ const FIELDS: [Field; 5] = [
     Field("day of the week", 0, 7, DAYS),
 ];
 
+/// The numbers that a schedule names, one bit each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CronFields {
+    /// 0 to 59.
+    pub minutes: u64,
+    /// 0 to 23.
+    pub hours: u64,
+    /// Days of the month, 1 to 31; none if any will do.
+    pub days: Option<u64>,
+    /// 1 to 12.
+    pub months: u64,
+    /// Days of the week, 0 to 6 from Sunday on; none if any will do. With days of the month as well,
+    /// one of the two suffices.
+    pub weekdays: Option<u64>,
+}
+
+/// Reads the five fields of a schedule.
+///
+/// # Errors
+/// If it is none, or never comes round: why.
+pub fn cron_fields(text: &str) -> Result<CronFields, String> {
+    check(text)?;
+    let words: Vec<_> = text.split_whitespace().collect();
+    let mut sets = [0; 5];
+    for ((field, word), set) in FIELDS.iter().zip(&words).zip(&mut sets) {
+        *set = numbers(field, word)?;
+    }
+    let [minutes, hours, days, months, weekdays] = sets;
+    let chosen = |at: usize, set: u64| (words.get(at) != Some(&"*")).then_some(set);
+    // Sunday has two numbers.
+    let weekdays = (weekdays | weekdays >> 7 & 1) & 0x7f;
+    Ok(CronFields { minutes, hours, days: chosen(2, days), months, weekdays: chosen(4, weekdays) })
+}
+
 /// Is this a schedule that comes round? If not, why.
 pub(super) fn check(text: &str) -> Result<(), String> {
     let words: Vec<_> = text.split_whitespace().collect();

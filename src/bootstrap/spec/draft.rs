@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::edit::{EditError, table_of, with_replacement, with_version};
-use super::{Cluster, Host, SpecError, Version, parse_file};
+use super::{Cluster, Host, SourceFile, SpecError, Version, name_of, parse_file};
 use crate::config::read_text;
 
 /// A cluster file, and the table of hosts that it may name, with new texts, which were read again and
@@ -98,6 +98,13 @@ impl Draft {
     /// The cluster file.
     pub fn path(&self) -> &Path {
         self.texts.first().map_or(Path::new(""), |text| &text.path)
+    }
+
+    /// The new texts.
+    pub fn sources(&self) -> Vec<SourceFile> {
+        let source =
+            |text: &Text| SourceFile { name: name_of(&text.path), content: text.after.clone() };
+        self.texts.iter().map(source).collect()
     }
 
     /// What changes in the files; none if nothing does.

@@ -167,14 +167,14 @@ const KEYS: &[KeyDoc] = &[
         "spec.etcd.backup.schedule",
         "0 */6 * * *",
         "five fields as in crontab",
-        "When backups are taken; there are none without `backup`",
+        "When backups are taken, in UTC; there are none without `backup`",
     ),
     key("spec.etcd.backup.keep", "28", "1 to 10000", "How many backups are kept"),
     key(
         "spec.etcd.backup.directory",
         "/var/lib/apiproxy/backups",
         "whole path",
-        "Where backups are kept on the etcd hosts",
+        "Where backups are kept on the etcd hosts; may be a mounted share",
     ),
     key(
         "spec.etcd.backup.copyTo",

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use crate::bootstrap::engine::{Step, StepId};
+use crate::bootstrap::members;
 use crate::bootstrap::spec::{Cluster, Role, Topology};
 
 mod act;
@@ -22,7 +23,6 @@ mod found;
 mod healthy;
 mod keys;
 mod member;
-mod members;
 pub mod paths;
 mod probe;
 mod quorum;

@@ -2,7 +2,7 @@
 
 mod case;
 mod containerd;
-mod files;
+pub(super) mod files;
 mod images;
 pub mod kernel;
 mod kubelet;

@@ -205,7 +205,7 @@ fn the_steps_of_all_parts_make_a_graph() {
     let cluster = Arc::new(wide(3));
     let keys = Arc::new(super::etcd::Keys::new(super::etcd::KeyHome::Host("cp1".to_owned())));
     let shared = Shared::new(cluster, Arc::new(Plain));
-    let all = Graph::new(&super::all(&shared, &keys, Renewal::WhenDue)).unwrap();
+    let all = Graph::new(&super::all(&shared, &keys, &[], Renewal::WhenDue)).unwrap();
     let place = |host: &str, step: &str| all.find(&StepId::new(host, step)).unwrap();
     assert!(place("cp1", "prepared") < place("cp1", "control-plane"));
     assert!(place("cp3", "control-plane") < place("w1", "proxy-config"));
@@ -229,7 +229,7 @@ fn members_of_an_external_etcd_leave_in_order() {
         let extras = [gone.clone()];
         let first = remove::first(&extras);
         let shared = Shared::removing_first(cluster.clone(), Arc::new(Plain), first);
-        let all = Graph::new(&super::without(&shared, &keys, &extras)).unwrap();
+        let all = Graph::new(&super::without(&shared, &keys, &[], &extras)).unwrap();
         let place = |host: &str, step: &str| all.find(&StepId::new(host, step)).unwrap();
         let (removed, healthy) = (place("e2", "etcd-removed"), place("e1", "etcd-healthy"));
         assert_eq!(removed < place("s1", "etcd-member"), dead);

@@ -9,10 +9,11 @@ use clap::ValueEnum;
 use super::prompt;
 use crate::bootstrap::engine::{Context, PARALLEL, RunLog, Step, reach, reach_host};
 use crate::bootstrap::pki::Store;
-use crate::bootstrap::spec::{self, Cluster, Host, Selection};
+use crate::bootstrap::spec::{self, Cluster, Host, Selection, SourceFile};
 use crate::bootstrap::steps;
 use crate::bootstrap::steps::documents::Rendered;
 use crate::bootstrap::steps::etcd::{KeyHome, Keys, Renewal};
+use crate::bootstrap::steps::remove::Extra;
 use crate::bootstrap::steps::shared::Shared;
 use crate::bootstrap::transport::{Dialer, Dialing};
 use crate::cli::CliError;
@@ -87,6 +88,8 @@ pub(super) struct Site {
     pub(super) shared: Arc<Shared>,
     /// The authority of its etcd.
     pub(super) keys: Arc<Keys>,
+    /// The texts of its file, which go into its backups.
+    pub(super) sources: Vec<SourceFile>,
     /// The hosts that the user chose; none for all.
     pub(super) chosen: Option<BTreeSet<String>>,
     /// How many hosts at the same time.
@@ -108,7 +111,12 @@ impl Site {
 
     /// The steps of everything that the file wishes, renewing etcd's certificates as they need it.
     pub(super) fn all_steps(&self) -> Vec<Arc<dyn Step>> {
-        steps::all(&self.shared, &self.keys, Renewal::WhenDue)
+        steps::all(&self.shared, &self.keys, &self.sources, Renewal::WhenDue)
+    }
+
+    /// The same, and what takes these out, which the file does not name.
+    pub(super) fn steps_without(&self, extras: &[Extra]) -> Vec<Arc<dyn Step>> {
+        steps::without(&self.shared, &self.keys, &self.sources, extras)
     }
 }
 
@@ -129,12 +137,14 @@ impl Reach {
             CliError::Failed(format!("cannot make a folder for the sockets of ssh: {error}"))
         })?;
         let keys = Arc::new(keys(&cluster)?);
+        let sources =
+            spec::sources(&self.file).map_err(|error| CliError::Usage(error.to_string()))?;
         let log = Arc::new(self.log(command)?);
         let dialer = Arc::new(dialer);
         let cx = reach(&cluster, &dialer, &log);
         let shared = Shared::new(Arc::clone(&cluster), Arc::new(Rendered));
         let (chosen, parallel, form) = (None, PARALLEL, Form::default());
-        Ok(Site { cluster, shared, keys, chosen, parallel, form, cx, log, dialer })
+        Ok(Site { cluster, shared, keys, sources, chosen, parallel, form, cx, log, dialer })
     }
 
     fn log(&self, command: &str) -> Result<RunLog, CliError> {
@@ -173,6 +183,11 @@ impl Access {
         let cluster = Arc::new(load(self.whole.file())?);
         let chosen = self.chosen(&cluster)?;
         Ok(Site { chosen, ..self.whole.open(cluster, command)? })
+    }
+
+    /// The form of the output.
+    pub(super) fn form(&self) -> Form {
+        self.whole.form()
     }
 
     /// Did the user choose hosts?

@@ -3,7 +3,6 @@
 use super::access::{Access, Site};
 use super::job::{Consent, Job, interrupts, unless_ended};
 use super::leaving;
-use crate::bootstrap::steps;
 use crate::cli::{CliError, runtime};
 
 /// The command as others read it where they find a host locked.
@@ -53,6 +52,5 @@ async fn job(site: &mut Site, prune: bool) -> Result<Job, CliError> {
         return Ok(Job { notes, ..Job::new(site, COMMAND, &site.all_steps())? });
     }
     let (extras, notes) = leaving::prune(site).await?;
-    let steps = steps::without(&site.shared, &site.keys, &extras);
-    Ok(Job { notes, ..Job::new(site, COMMAND, &steps)? })
+    Ok(Job { notes, ..Job::new(site, COMMAND, &site.steps_without(&extras))? })
 }

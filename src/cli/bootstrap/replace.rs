@@ -9,7 +9,7 @@ use super::leaving;
 use crate::bootstrap::engine::StepError;
 use crate::bootstrap::spec::{Cluster, Draft, DraftError};
 use crate::bootstrap::steps::shared::Shared;
-use crate::bootstrap::steps::{self, remove, replace};
+use crate::bootstrap::steps::{remove, replace};
 use crate::cli::{CliError, output, runtime};
 
 /// Flags of `bootstrap replace`.
@@ -161,7 +161,10 @@ async fn job(
         notes.push(format!("The etcd member of {old} is dead: it goes before {new} joins."));
     }
     notes.extend(draft.and_then(|draft| stays(args, draft)));
-    let steps = steps::without(&site.shared, &site.keys, &planned.extras);
+    if let Some(draft) = draft {
+        site.sources = draft.sources();
+    }
+    let steps = site.steps_without(&planned.extras);
     let job = Job::new(site, "apiproxy bootstrap replace", &steps)?;
     let draft = draft.and_then(|draft| args.file.wanted(draft));
     Ok(Job { notes, draft, question: Question::Yes("Replace it so?"), ..job })

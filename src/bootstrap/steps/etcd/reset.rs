@@ -4,6 +4,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use crate::bootstrap::engine::{Change, Check, Context, Lane, Step, StepError, StepId};
+use crate::bootstrap::steps::backup;
 use crate::bootstrap::transport::Command;
 
 use super::data::{Data, settle};
@@ -50,6 +51,7 @@ systemctl reset-failed "$1" 2>/dev/null || true
         let stop = Command::script(r#"systemctl stop "$1" || true"#, [UNIT]);
         cx.run(&self.name, &stop).await?;
         settle(cx, &self.name, self.data).await?;
+        backup::leave(cx, &self.name).await?;
         cx.run(&self.name, &Command::script(SCRIPT, [UNIT, UNIT_FILE, FOLDER])).await.map(drop)
     }
 }

@@ -4,7 +4,10 @@ use crate::bootstrap::transport::{File, Found};
 use similar::TextDiff;
 
 /// What would change, as a unified diff; none if the file is as it should be.
-pub(super) fn difference(wanted: &File, found: Option<&Found>) -> Option<String> {
+pub(in crate::bootstrap::steps) fn difference(
+    wanted: &File,
+    found: Option<&Found>,
+) -> Option<String> {
     let path = &wanted.path;
     let Some(found) = found else {
         return Some(diff(path, "", &text(wanted)));

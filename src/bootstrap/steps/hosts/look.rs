@@ -87,6 +87,9 @@ pub fn command(cluster: &Cluster, host: &Host) -> Command {
         found.extend(["etcd", "etcdctl", "etcdutl"]);
         units.push("etcd.service");
     }
+    if needs::asks_stacked_etcd(cluster, host) {
+        found.push("etcdctl");
+    }
     let mut wanted: Vec<String> = Vec::new();
     if !offline {
         content.extend([packages::LIST, packages::MIRROR_LIST, packages::KEYRING]);

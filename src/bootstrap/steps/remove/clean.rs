@@ -2,6 +2,7 @@
 
 use crate::bootstrap::engine::{Context, StepError};
 use crate::bootstrap::render::paths;
+use crate::bootstrap::steps::backup;
 use crate::bootstrap::steps::certs::renew;
 use crate::bootstrap::steps::control_plane::leave;
 use crate::bootstrap::steps::documents::{
@@ -46,6 +47,7 @@ pub(super) async fn clean(
     name: &str,
     data: Data,
 ) -> Result<(), StepError> {
+    backup::leave(cx, name).await?;
     leave::reset_keeping_data(cx, name).await?;
     settle(cx, name, data).await?;
     let transport = cx.host(name)?;

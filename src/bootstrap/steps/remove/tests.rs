@@ -236,6 +236,8 @@ async fn hosts_of_an_external_etcd_leave_it_first_and_the_whole_of_it_goes_last(
     let e2 = &world.hosts["e2"];
     e2.put(File::new("/etc/systemd/system/apiproxy-etcd.service", "unit"));
     e2.put(File::new("/etc/apiproxy/etcd", "folder"));
+    e2.put(File::new("/etc/apiproxy/backup", "folder"));
+    e2.put(File::new("/etc/systemd/system/apiproxy-etcd-backup.timer", "timer"));
     e2.put(File::new("/var/lib/etcd/member", "all"));
     e2.on(
         "stop etcd for good",

@@ -1,0 +1,44 @@
+//! `apiproxy bootstrap etcd`: backups of the cluster, from taking them to proving them.
+
+mod backup;
+mod drill;
+mod list;
+mod local;
+
+use crate::bootstrap::transport::Output;
+use crate::cli::CliError;
+
+/// The commands of `bootstrap etcd`.
+#[derive(Debug, clap::Subcommand)]
+pub(in crate::cli) enum Args {
+    /// Take a backup now, on one member that is fit for it, and copy it to where it should be.
+    Backup(backup::Args),
+    /// Show every backup, what is in it and where its copies are.
+    List(list::Args),
+    /// Have every copy read and compared with its checksum. Exit 1 if one is not intact.
+    Verify(list::VerifyArgs),
+    /// Restore a backup into an etcd of its own, compare what is in it, and leave nothing.
+    Drill(drill::Args),
+    /// Take a backup that another host sends, as the key of its ssh allows.
+    #[command(hide = true)]
+    Receive(local::ReceiveArgs),
+    /// Say what lies in a folder of backups, as JSON.
+    #[command(hide = true)]
+    Inventory(local::InventoryArgs),
+}
+
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    match args {
+        Args::Backup(args) => backup::run(args),
+        Args::List(args) => list::run(args),
+        Args::Verify(args) => list::verify(args),
+        Args::Drill(args) => drill::run(args),
+        Args::Receive(args) => local::receive(args),
+        Args::Inventory(args) => local::inventory(args),
+    }
+}
+
+/// Why the program of a host failed, as it told itself.
+fn told(output: &Output) -> String {
+    output.complaint().trim_start_matches("apiproxy: ").to_owned()
+}
