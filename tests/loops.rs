@@ -3,11 +3,13 @@
 
 mod common;
 
+use std::process::Command;
 use std::time::Duration;
 
 use apiproxy::demo::{ApiServer, Authority};
+use apiproxy::net::is_of_this_host;
 
-use common::{Proxy, apiproxy, in_network, no_network, wait_for};
+use common::{Outcome, Proxy, apiproxy, in_network, no_network, wait_for};
 
 /// This host's.
 const HOST: &str = "10.77.0.5";
@@ -20,12 +22,44 @@ fn a_wildcard_listener_never_meets_itself() {
     in_network("loops", &["10.77.0.5/24"], meet_nobody);
 }
 
+/// Regression: of several addresses in one subnet, as with keepalived, only the first one was known.
+#[test]
+fn every_address_of_a_subnet_is_this_hosts() {
+    if let Some(why) = no_network() {
+        skip!("{why}");
+    }
+    let own = ["10.9.0.5", "10.9.0.6", "fd09::5", "fd09::6"];
+    in_network("second", &["10.9.0.5/24", "10.9.0.6/24", "fd09::5/64", "fd09::6/64"], move || {
+        // Neighbours that there is a way to.
+        for others in ["10.9.1.0/24", "fd09:0:0:1::/64"] {
+            let route = ["route", "add", others, "dev", "lo"];
+            assert!(Command::new("ip").args(route).status().unwrap().success(), "{others}");
+        }
+        for nonlocal_bind in ["0", "1"] {
+            for family in ["ipv4", "ipv6"] {
+                let setting = format!("/proc/sys/net/{family}/ip_nonlocal_bind");
+                std::fs::write(setting, nonlocal_bind).unwrap();
+            }
+            for ip in own {
+                assert!(is_of_this_host(ip.parse().unwrap()), "{ip} {nonlocal_bind}");
+            }
+            for ip in ["10.9.1.9", "10.9.0.255", "224.0.0.1", "fd09:0:0:1::9", "ff02::1"] {
+                assert!(!is_of_this_host(ip.parse().unwrap()), "{ip} {nonlocal_bind}");
+            }
+            let refused = wildcard("10.9.0.6:6443");
+            refused.refused(2, "10.9.0.6:6443 is this proxy itself, which listens on 0.0.0.0:6443");
+        }
+    });
+}
+
+/// What becomes of a proxy that listens everywhere and has this backend.
+fn wildcard(backend: &str) -> Outcome {
+    let arguments = ["run", "--insecure-skip-verify", "--control-socket", ""];
+    let listen = ["--listen", "0.0.0.0:6443", "--admin-listen", "127.0.0.1:0"];
+    apiproxy(&[&arguments[..], &listen, &["--backend", backend]].concat())
+}
+
 fn meet_nobody() {
-    let wildcard = |backend: &str| {
-        let arguments = ["run", "--insecure-skip-verify", "--control-socket", ""];
-        let listen = ["--listen", "0.0.0.0:6443", "--admin-listen", "127.0.0.1:0"];
-        apiproxy(&[&arguments[..], &listen, &["--backend", backend]].concat())
-    };
     let refused = wildcard(&format!("{HOST}:6443"));
     refused.refused(2, "10.77.0.5:6443 is this proxy itself, which listens on 0.0.0.0:6443");
     refused.refused(2, "listen on 127.0.0.1 alone");

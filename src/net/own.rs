@@ -2,15 +2,20 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-/// Does an interface of this host have this address? The kernel chooses the address that datagrams there would come
-/// from: the very same one for an address of this host, and for no other. A bind would not tell where
-/// `net.ipv4.ip_nonlocal_bind` is set, as beside keepalived. Nothing is sent.
+/// Does an interface of this host have this address? Nothing is sent.
 pub fn is_of_this_host(ip: IpAddr) -> bool {
-    let any: IpAddr = match ip {
-        IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+    // The kernel would bind a socket to one of these, and chooses none as a source itself.
+    if ip.is_multicast() {
+        return false;
+    }
+    let from: IpAddr = match ip {
+        // Even where `net.ipv4.ip_nonlocal_bind` lets a socket bind to any address, as beside keepalived, it can
+        // connect from one of this host alone. Left to choose, the kernel takes the first one of a subnet.
+        IpAddr::V4(_) => ip,
+        // The source that the kernel chooses is the very same address for one of this host, and for no other.
         IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
     };
-    let source = UdpSocket::bind((any, 0)).and_then(|socket| {
+    let source = UdpSocket::bind((from, 0)).and_then(|socket| {
         // Any port will do.
         socket.connect((ip, 9))?;
         socket.local_addr()
