@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use common::{Cluster, Echo, Site, backend_lines};
 use rustix::io::{FdFlags, fcntl_setfd};
+use socket2::{Domain, Socket, Type};
 
 const LONG: Duration = Duration::from_secs(20);
 const SIGTERM: i32 = 15;
@@ -238,6 +239,52 @@ fn sockets_of_systemd_are_used_in_place_of_the_configured_ones() {
         common::command(&["drain", "cp1", "--force", "--control-socket"]).arg(&path),
     );
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
+}
+
+/// Regression: it was passed over when there were none for clients.
+#[test]
+fn a_socket_for_the_admin_endpoint_alone_is_used() {
+    let backend = Echo::start(b'1');
+    let lines = backend_lines(&[backend.address]) + "healthCheck: { type: tcp }\n";
+    let site = Site::new(&lines);
+    let admin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = admin.local_addr().unwrap();
+    let socket = OwnedFd::from(admin);
+    let node = site.start_with(&[], |command| activate(command, &[("admin", &socket)]));
+    drop(socket);
+    node.wait_log("serving", LONG);
+    let (code, body) = common::http_get(address, "/status");
+    assert_eq!(code, 200);
+    let status: apiproxy::admin::Status = serde_json::from_str(&body).unwrap();
+    assert_eq!((status.pid, status.listen), (node.pid(), vec![site.listen]));
+    TcpStream::connect(site.listen).unwrap();
+    TcpStream::connect(site.admin).unwrap_err();
+    // Another `admin.listen` is no change; another `listen` is.
+    let more = format!("[\"{}\", \"127.0.0.1:{}\"]", site.listen, common::free_port());
+    let text = site.text(&lines).replace(&format!("[\"{}\"]", site.listen), &more);
+    site.replace_config(&text.replace(&site.admin.to_string(), "127.0.0.1:1"));
+    let outcome =
+        common::outcome(common::command(&["reload", "--control-socket"]).arg(&site.control));
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.stdout.starts_with("listen: "), "{outcome:?}");
+    assert!(!outcome.stdout.contains("admin.listen"), "{outcome:?}");
+}
+
+/// Regression: such a socket was served, and no client ever came.
+#[test]
+fn sockets_that_do_not_listen_are_refused() {
+    let (_backends, site) = site();
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    for name in ["clients", "admin"] {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&any.into()).unwrap();
+        let socket = OwnedFd::from(socket);
+        let mut node = site.start_with(&[], |command| activate(command, &[(name, &socket)]));
+        assert_eq!(node.wait_end(LONG).code(), Some(1));
+        let expected =
+            format!("socket 0 of socket activation, named \"{name}\": it does not listen");
+        assert!(node.log().contains(&expected), "{}", node.log());
+    }
 }
 
 #[test]

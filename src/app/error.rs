@@ -65,9 +65,10 @@ pub enum StartError {
 }
 
 /// What an address is wanted for: what helps when it cannot be had is not the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Attempt {
     /// To start.
+    #[default]
     Start,
     /// To start after another process was asked for its sockets.
     TakeOver,

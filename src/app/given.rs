@@ -27,8 +27,10 @@ pub struct Given {
     drained: Vec<String>,
     /// The listeners are all that is listened on, whatever the configuration says.
     instead: bool,
-    /// This process has asked for the sockets of another one.
-    asked: bool,
+    /// So is the one of the admin endpoint.
+    admin_instead: bool,
+    /// A takeover once this process has asked for the sockets of another one.
+    attempt: Attempt,
     pub(super) predecessor: Option<Predecessor>,
     pub(super) generation: Option<u32>,
     /// It has waited, and systemd has been told that it has started.
@@ -37,7 +39,7 @@ pub struct Given {
 
 impl Given {
     /// The sockets of socket activation, if the process was started so. With any for clients, `listen`
-    /// and `admin.listen` of the configuration do not count.
+    /// of the configuration does not count; with one for the admin endpoint, `admin.listen` does not.
     ///
     /// # Errors
     /// One of them cannot be used.
@@ -47,14 +49,14 @@ impl Given {
 
     fn activated(sockets: Activated) -> Self {
         let Activated { listeners, admin, control } = sockets;
-        let instead = !listeners.is_empty();
-        Self { listeners, admin, control, instead, ..Self::default() }
+        let (instead, admin_instead) = (!listeners.is_empty(), admin.is_some());
+        Self { listeners, admin, control, instead, admin_instead, ..Self::default() }
     }
 
     /// This process asks for the sockets of another one, which need not be there.
     #[must_use]
     pub(super) fn asked(self) -> Self {
-        Self { asked: true, ..self }
+        Self { attempt: Attempt::TakeOver, ..self }
     }
 
     /// What another process has passed on, which was asked at this control socket, comes in addition.
@@ -93,7 +95,7 @@ impl Given {
     /// What is given is as it was when this fails.
     pub(super) fn bind(&self, listen: &[Listen]) -> Result<Bindings, StartError> {
         if !self.instead {
-            return listeners::bind(listen, &self.listeners, self.attempt());
+            return listeners::bind(listen, &self.listeners, self.attempt);
         }
         let open = |listener: &TcpListener| {
             let (listener, address) = (prepared(listener)?, listener.local_addr()?);
@@ -115,17 +117,16 @@ impl Given {
 
     /// Is the listener of the admin endpoint systemd's, whatever the configuration says?
     pub(super) fn is_admin_instead(&self) -> bool {
-        self.instead && self.admin.is_some()
+        self.admin_instead
     }
 
     /// The listener of the admin endpoint.
     pub(super) fn bind_admin(&self, address: SocketAddr) -> Result<TcpListener, StartError> {
         let bound = match &self.admin {
-            Some(listener) if self.instead || is_at(listener, address) => prepared(listener),
+            Some(listener) if self.admin_instead || is_at(listener, address) => prepared(listener),
             given => listeners::bind_beside(address, given.as_slice()),
         };
-        let attempt = self.attempt();
-        bound.map_err(|source| StartError::Listen { address, source, attempt })
+        bound.map_err(|source| StartError::Listen { address, source, attempt: self.attempt })
     }
 
     /// Was this process given the control socket that it asks at?
@@ -138,10 +139,6 @@ impl Given {
         let is_it = self.control_path.as_deref().is_none_or(|path| Some(path) == wanted);
         let listener = self.control.take().filter(|_| is_it)?;
         listener.set_nonblocking(true).ok().map(|()| listener)
-    }
-
-    fn attempt(&self) -> Attempt {
-        if self.asked { Attempt::TakeOver } else { Attempt::Start }
     }
 
     /// Drains those backends again that are drained in the other process.

@@ -3,9 +3,11 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 
 use listenfd::ListenFd;
+use socket2::SockRef;
 
 /// The sockets that systemd has passed.
 #[derive(Debug, Default)]
@@ -33,7 +35,7 @@ pub struct ActivationError {
 /// Takes what systemd has passed to this process, once. None when it was not started so.
 ///
 /// # Errors
-/// A socket is of the wrong type, or a name is used twice.
+/// A socket is of the wrong type or does not listen, or a name is used twice.
 pub fn activated() -> Result<Activated, ActivationError> {
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     take(&mut ListenFd::from_env(), &names)
@@ -48,19 +50,35 @@ fn take(sockets: &mut ListenFd, names: &str) -> Result<Activated, ActivationErro
         let twice = || failed(io::Error::other("it is the second one of this name"));
         match name.as_str() {
             "control" => {
-                let control = sockets.take_unix_listener(number).map_err(failed)?;
+                let control =
+                    sockets.take_unix_listener(number).and_then(listening).map_err(failed)?;
                 if std::mem::replace(&mut activated.control, control).is_some() {
                     return Err(twice());
                 }
             }
             "admin" => {
-                let admin = sockets.take_tcp_listener(number).map_err(failed)?;
+                let admin =
+                    sockets.take_tcp_listener(number).and_then(listening).map_err(failed)?;
                 if std::mem::replace(&mut activated.admin, admin).is_some() {
                     return Err(twice());
                 }
             }
-            _ => activated.listeners.extend(sockets.take_tcp_listener(number).map_err(failed)?),
+            _ => {
+                let listener =
+                    sockets.take_tcp_listener(number).and_then(listening).map_err(failed)?;
+                activated.listeners.extend(listener);
+            }
         }
     }
     Ok(activated)
+}
+
+/// The same socket, which clients can connect to.
+fn listening<T: AsFd>(socket: Option<T>) -> io::Result<Option<T>> {
+    match &socket {
+        Some(socket) if !SockRef::from(socket).is_listener()? => Err(io::Error::other(
+            "it does not listen; whoever passes it is to call listen() first, systemd with Accept=no",
+        )),
+        _ => Ok(socket),
+    }
 }
