@@ -19,7 +19,7 @@ mod status;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use crate::app::StartError;
@@ -128,7 +128,14 @@ impl From<AskError> for CliError {
 
 /// Runs the program on the process's arguments.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let mut cli = Cli::from_arg_matches(&matches)
+        .unwrap_or_else(|error| error.format(&mut Cli::command()).exit());
+    if let (Command::Status(args), Some(matches)) =
+        (&mut cli.command, matches.subcommand_matches("status"))
+    {
+        args.prefer_flags(matches);
+    }
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Demo(args) => demo::run(&args),

@@ -179,6 +179,16 @@ fn status_asks_the_control_socket_that_is_named() {
     let over_socket: Status = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(over_socket.instance, proxy.status().instance);
     assert_eq!(over_socket.instance.len(), 16);
+    // A flag counts for more than the environment, and --admin for more than --control-socket.
+    let asked = |more: &[&str]| {
+        let mut command = command(&["status", "--control-socket", socket]);
+        outcome(command.args(more).env("APIPROXY_ADMIN", "127.0.0.1:1"))
+    };
+    assert_eq!(asked(&[]).code, Some(0), "{:?}", asked(&[]));
+    asked(&["--admin", "127.0.0.1:2"]).refused(1, "cannot reach apiproxy at 127.0.0.1:2");
+    let mut by_environment = command(&["status"]);
+    by_environment.env("APIPROXY_CONTROL_SOCKET", socket).env("APIPROXY_ADMIN", "127.0.0.1:1");
+    outcome(&mut by_environment).refused(1, "cannot reach apiproxy at 127.0.0.1:1");
     drop(proxy);
     for more in [&[][..], &["--events"], &["-o", "json"]] {
         let arguments = [&["status", "--control-socket", socket], more].concat();

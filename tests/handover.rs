@@ -8,10 +8,12 @@ mod successor;
 #[path = "handover/traffic.rs"]
 mod traffic;
 
+use std::io::Read;
 use std::net::TcpStream;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use common::{Cluster, Echo, Node, Site, backend_lines, report, wait_for};
+use common::{Cluster, Echo, Node, Running, Site, backend_lines, command, report, wait_for};
 use successor::Successor;
 use traffic::Traffic;
 
@@ -130,6 +132,39 @@ fn requests_over_tls_go_on_and_a_drain_is_handed_on() {
     // And the last one ends as one that never took over.
     second.signal(SIGTERM);
     assert_eq!(second.wait_end(LONG).code(), Some(0));
+}
+
+/// Regression: the new process has no connection of it, so that it was called empty.
+#[test]
+fn a_drain_that_is_waited_for_does_not_call_empty_what_the_old_process_still_carries() {
+    let backends = [Echo::start(b'1')];
+    let name = backends[0].address.to_string();
+    let lines = echo_lines(&backends).replace("drainTimeout: 10s", "drainTimeout: 1h");
+    let site = Site::new(&lines);
+    let mut first = site.start(&[]);
+    site.wait_ready(1);
+    let mut held = TcpStream::connect(site.listen).unwrap();
+    held.read_exact(&mut [0]).unwrap();
+    let mut drain = command(&["drain", &name, "--force", "--wait=5m"]);
+    drain.arg("--control-socket").arg(&site.control).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut drain = Running(drain.spawn().unwrap());
+    let (mut out, mut err) = (drain.0.stdout.take().unwrap(), drain.0.stderr.take().unwrap());
+    let (mut told, mut buffer) = (String::new(), [0; 1024]);
+    while !told.contains("1 connection left") {
+        let count = out.read(&mut buffer).unwrap();
+        assert!(count > 0, "it has ended: {told}");
+        told += std::str::from_utf8(&buffer[..count]).unwrap();
+    }
+    let _second = site.start(&["--take-over"]);
+    let status = wait_for("it ends", LONG, || drain.0.try_wait().unwrap());
+    out.read_to_string(&mut told).unwrap();
+    let mut complaint = String::new();
+    err.read_to_string(&mut complaint).unwrap();
+    assert_eq!(status.code(), Some(1), "{told}{complaint}");
+    assert!(!told.contains("is empty"), "{told}");
+    assert!(complaint.contains("another process has taken over"), "{complaint}");
+    assert!(complaint.contains("run the command again after that"), "{complaint}");
+    assert!(first.is_running(), "it still carries the connection");
 }
 
 /// A site with one process and load on it.

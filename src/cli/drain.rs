@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::outage::Outage;
 use super::{CliError, output, runtime};
-use crate::admin::BackendStatus;
+use crate::admin::Status;
 use crate::config::DEFAULT_CONTROL_SOCKET;
 use crate::control::{Answer, Request, ask};
 
@@ -18,6 +18,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// `--wait` without a time waits `drainTimeout` and so much longer: who is busy at its end is given
 /// some seconds more.
 const GRACE: Duration = Duration::from_secs(15);
+
+/// So long after `drainTimeout` a process that another one has taken over from cuts what is busy.
+const CUT_AFTER: Duration = Duration::from_secs(5);
 
 /// Where the running proxy hears commands.
 #[derive(Debug, clap::Args)]
@@ -42,7 +45,8 @@ The backend gets no new clients; its connections leave at quiet moments within
 connections.drainTimeout. It is probed all the while, and stays drained through reloads and
 handovers, not through a restart.
 
-Exit 0 when done (with --wait: when it is empty), 1 when not, 2 when there is no such backend.
+Exit 0 when done (with --wait: when it is empty), 1 when not, 2 when there is no such backend. When
+another process takes over meanwhile, --wait ends with 1: it does not see the old one's connections.
 
 Example, before the maintenance of cp2 and after it:
   apiproxy drain cp2 --wait=2m
@@ -100,8 +104,9 @@ pub(super) fn drain(args: &Drain) -> Result<(), CliError> {
                 "  watch it with `apiproxy status`; put it back with `apiproxy undrain {backend}`\n"
             )),
             Some(time) => {
-                let time = time.unwrap_or(Duration::from_secs(within_seconds) + GRACE);
-                wait(&args.socket, &backend, time).await
+                let drain_timeout = Duration::from_secs(within_seconds);
+                let time = time.unwrap_or(drain_timeout + GRACE);
+                wait(&args.socket, &backend, time, drain_timeout).await
             }
         }
     })
@@ -119,12 +124,17 @@ pub(super) fn undrain(args: &Undrain) -> Result<(), CliError> {
 }
 
 /// Waits until the backend has no connection.
-async fn wait(socket: &Socket, backend: &str, time: Duration) -> Result<(), CliError> {
+async fn wait(
+    socket: &Socket,
+    backend: &str,
+    time: Duration,
+    drain_timeout: Duration,
+) -> Result<(), CliError> {
     let start = Instant::now();
-    let (mut shown, mut outage) = (None, Outage::new());
+    let (mut instance, mut shown, mut outage) = (None, None, Outage::new());
     let terminal = io::stdout().is_terminal();
     loop {
-        let status = match look(socket, backend).await {
+        let status = match look(socket).await {
             Ok(status) => status,
             // It may come back: there is time for that.
             Err(error @ CliError::Silent(_)) if start.elapsed() < time => {
@@ -145,7 +155,11 @@ async fn wait(socket: &Socket, backend: &str, time: Duration) -> Result<(), CliE
         if let Some(line) = outage.over() {
             complain(terminal, &line)?;
         }
-        let Some(status) = status else {
+        if *instance.get_or_insert_with(|| status.instance.clone()) != status.instance {
+            end_line(terminal, &format!("{backend}: not known to be empty"))?;
+            return Err(taken_over(backend, drain_timeout));
+        }
+        let Some(status) = status.backends.into_iter().find(|b| b.name == backend) else {
             return end_line(terminal, &format!("{backend} has left the configuration"));
         };
         let left = status.connections;
@@ -175,11 +189,20 @@ async fn wait(socket: &Socket, backend: &str, time: Duration) -> Result<(), CliE
     }
 }
 
-async fn look(socket: &Socket, backend: &str) -> Result<Option<BackendStatus>, CliError> {
+async fn look(socket: &Socket) -> Result<Status, CliError> {
     match socket.ask(&Request::Status {}).await? {
-        Answer::Status(status) => Ok(status.backends.into_iter().find(|b| b.name == backend)),
+        Answer::Status(status) => Ok(*status),
         answer => Err(CliError::odd_answer(&answer)),
     }
+}
+
+/// Nobody tells what the process before this one still carries.
+fn taken_over(backend: &str, drain_timeout: Duration) -> CliError {
+    CliError::Failed(format!(
+        "another process has taken over; the one before may still carry connections of {backend} for \
+         up to {} (drainTimeout + {CUT_AFTER:?})\n  run the command again after that",
+        output::age((drain_timeout + CUT_AFTER).as_secs())
+    ))
 }
 
 /// The last line of what has been shown; on a terminal in place of the one before.

@@ -8,6 +8,9 @@ mod watch;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+
 use super::output::{self, Format};
 use super::{CliError, runtime};
 use source::Source;
@@ -19,11 +22,11 @@ use source::Source;
 )]
 pub(super) struct Args {
     /// The proxy's admin.listen, which is asked in place of the control socket [default:
-    /// 127.0.0.1:10242].
+    /// 127.0.0.1:10242]. The variable gives way to a flag --control-socket.
     #[arg(long, value_name = "IP:PORT", env = "APIPROXY_ADMIN")]
     admin: Option<SocketAddr>,
     /// The proxy's admin.controlSocket, which is asked unless --admin is given; "" for none [default:
-    /// /run/apiproxy/control.sock if somebody answers there, else admin.listen].
+    /// /run/apiproxy/control.sock if it is there and may be asked, else admin.listen].
     #[arg(long, value_name = "PATH", env = "APIPROXY_CONTROL_SOCKET")]
     control_socket: Option<OsString>,
     /// Form of the output.
@@ -40,6 +43,17 @@ pub(super) struct Args {
 
 /// The default of `admin.listen`.
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10242);
+
+impl Args {
+    /// What a flag says of whom to ask counts for more than what the environment says.
+    pub(super) fn prefer_flags(&mut self, matches: &ArgMatches) {
+        let named = self.control_socket.as_ref().is_some_and(|path| !path.is_empty())
+            && matches.value_source("control_socket") == Some(ValueSource::CommandLine);
+        if named && matches.value_source("admin") == Some(ValueSource::EnvVariable) {
+            self.admin = None;
+        }
+    }
+}
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     runtime()?.block_on(async {

@@ -56,13 +56,11 @@ impl Feed {
             sleep(EVERY).await;
         }
         self.asked = true;
-        if let Some(socket) = &self.source.socket {
-            let (path, named) = (socket.path.clone(), socket.named);
-            match self.follow(&path).await {
+        if let Some(socket) = self.source.socket.clone() {
+            match self.follow(&socket.path).await {
                 Ok(news) => return Ok(news),
-                Err(error) if named => return Err(error.into()),
-                // It is not there, or not ours to ask, or of an older version.
-                Err(_) => {}
+                Err(error) if socket.gives_way(&error) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         let history = client::events(self.source.admin).await?;

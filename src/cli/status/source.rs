@@ -1,5 +1,6 @@
 //! Whom `status` asks: the control socket if it is there, else the admin endpoint.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -7,15 +8,29 @@ use super::Args;
 use crate::admin::{History, Status};
 use crate::cli::{CliError, client};
 use crate::config::DEFAULT_CONTROL_SOCKET;
-use crate::control::{self, Answer, Request};
+use crate::control::{self, Answer, AskError, Request};
 
 /// A control socket.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Socket {
     /// Where it is.
     pub(super) path: PathBuf,
     /// The user means this one: nobody else will do.
     pub(super) named: bool,
+}
+
+impl Socket {
+    /// After this error the admin endpoint is to be asked: the socket is not there, or not ours to
+    /// ask, or of an older version. One that hangs is told of: the other way in would hide it.
+    pub(super) fn gives_way(&self, error: &AskError) -> bool {
+        let hangs = match error {
+            AskError::Silent { .. } => true,
+            // Its queue is full.
+            AskError::Unreachable { source, .. } => source.kind() == io::ErrorKind::WouldBlock,
+            _ => false,
+        };
+        !self.named && !hangs
+    }
 }
 
 /// Whom to ask.
@@ -62,18 +77,20 @@ impl Source {
         let Some(socket) = &self.socket else { return Ok(None) };
         match control::ask(&socket.path, request).await {
             Ok(answer) => Ok(Some(answer)),
-            Err(error) if socket.named => Err(error.into()),
-            // It is not there, or not ours to ask, or of an older version.
-            Err(_) => Ok(None),
+            Err(error) if socket.gives_way(&error) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::{UnixListener, UnixSocket, UnixStream};
+
     use super::*;
     use crate::cli::output::Format;
     use crate::cli::status::DEFAULT_ADMIN;
+    use crate::cli::status::feed::Feed;
 
     #[test]
     fn what_the_user_names_is_asked() {
@@ -93,5 +110,40 @@ mod tests {
         assert_eq!(asked(Some(""), None).socket, None);
         let admin: SocketAddr = "127.0.0.1:1".parse().unwrap();
         assert_eq!(asked(Some("/x"), Some(admin)), Source { socket: None, admin });
+    }
+
+    /// Regression: the admin endpoint was asked, and hid that the control socket hangs.
+    #[tokio::test]
+    async fn only_a_socket_that_hangs_does_not_give_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| {
+            let socket = Socket { path: folder.path().join(name), named: false };
+            Source { socket: Some(socket), admin: "127.0.0.1:1".parse().unwrap() }
+        };
+        let path = |name| folder.path().join(name);
+        let told = async |name| at(name).status().await.unwrap_err().to_string();
+        let heard = async |name| Feed::new(at(name)).next().await.unwrap_err().to_string();
+        // The kernel takes connections; nobody ever answers.
+        let _silent = UnixListener::bind(path("silent")).unwrap();
+        let full = UnixSocket::new_stream().unwrap();
+        full.bind(path("full")).unwrap();
+        let _full = full.listen(1).unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(stream) = UnixStream::connect(path("full")).await {
+            waiting.push(stream);
+        }
+        drop(UnixListener::bind(path("left behind")).unwrap());
+        let ends = UnixListener::bind(path("ends")).unwrap();
+        tokio::spawn(async move { while ends.accept().await.is_ok() {} });
+        for (name, text) in [("silent", "no answer at /"), ("full", "cannot reach apiproxy at /")] {
+            for error in [told(name).await, heard(name).await] {
+                assert!(error.starts_with(text), "{name}: {error}");
+                assert!(error.contains("suspended or stuck"), "{name}: {error}");
+            }
+        }
+        for name in ["none", "left behind", "ends"] {
+            let error = told(name).await;
+            assert!(error.contains("127.0.0.1:1"), "{name}: {error}");
+        }
     }
 }
