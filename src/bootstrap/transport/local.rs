@@ -120,7 +120,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_limit_of_time_kills_children_too() {
-        let local = Local::as_we_are("here");
+        kills_children(Local::as_we_are("here")).await;
+    }
+
+    #[tokio::test]
+    async fn also_where_hangups_are_ignored() {
+        let start = |line: &str| {
+            let mut command = process::Command::new("sh");
+            command.args(["-c", &format!("trap '' HUP; {line}")]);
+            command
+        };
+        let line = Line::new("here", Rise::Root, Box::new(start));
+        kills_children(Local { host: "here".to_owned(), line }).await;
+    }
+
+    async fn kills_children(local: Local) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pid");
         let script = "sleep 300 & echo $! > \"$1\"; wait";

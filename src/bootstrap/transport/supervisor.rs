@@ -12,7 +12,8 @@
 
 use super::quote;
 
-/// Runs as root. No single quote, backslash or line break is in it: it passes the login shell of the
+/// Runs as root. It tells itself by USR1: a shell cannot trap a hangup that its parent ignores, as under
+/// nohup. No single quote, backslash or line break is in it: it passes the login shell of the
 /// user, which may be any.
 const SUPERVISOR: &str = concat!(
     "t=$1; r=$2; n=; until [ \"$n\" = \"$t\" ]; do IFS=\" \" read -r n a i || exit 1; done; ",
@@ -22,10 +23,10 @@ const SUPERVISOR: &str = concat!(
     "p=; h=; ",
     "k() { kill -TERM -$p; for j in 1 2 3 4 5 6 7 8 9 10; do kill -0 -$p || exit 1; sleep 0.1; ",
     "done; kill -KILL -$p; exit 1; } 2>/dev/null; ",
-    "e() { h=1; [ -z \"$p\" ] || k; }; trap e HUP; ",
+    "e() { h=1; [ -z \"$p\" ] || k; }; trap e HUP USR1; ",
     "exec 3<&0; ",
     "{ head -c \"$i\"; exec >&-; while read -r n; do [ \"$n\" = \"$t\" ] && exit 0; done; ",
-    "kill -HUP $$; } <&3 2>/dev/null | setsid sh -c \"$r\" sh \"$t\" \"$@\" 3<&- & ",
+    "kill -USR1 $$; } <&3 2>/dev/null | setsid sh -c \"$r\" sh \"$t\" \"$@\" 3<&- & ",
     "p=$!; [ -z \"$h\" ] || k; wait $p"
 );
 
