@@ -267,8 +267,8 @@ fn follow_endpoint_slices() {
         for server in &servers {
             server.endpoints(addresses, telling.clone());
         }
-        // After the garbage the next list may be put off for 45 s.
-        wait_for(&format!("{told} is told"), 60 * SECOND, || {
+        // After the garbage the next list may be put off for 45 s, and the one after it again.
+        wait_for(&format!("{told} is told"), 120 * SECOND, || {
             source(&proxy, "kubernetes").unwrap().problem.filter(|problem| problem.contains(told))
         });
         assert_eq!(names(&proxy).len(), 4, "{told}");
