@@ -69,6 +69,9 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// they would take with them who connects meanwhile.
 const RELEASED_WITHIN: Duration = Duration::from_secs(1);
 
+/// When the first probes and the first look of discovery have ended, usually: what they alone ran can go.
+const SETTLED: Duration = Duration::from_millis(300);
+
 /// What the control thread runs.
 struct Control {
     admin_listener: std::net::TcpListener,
@@ -88,6 +91,13 @@ struct Control {
 impl std::fmt::Debug for Bound {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Bound").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+/// What runs once, at the start, need not stay in memory.
+fn forget_code() {
+    if let Err(error) = raw::forget_code() {
+        debug!(%error, "the code of the start stays resident");
     }
 }
 
@@ -177,13 +187,13 @@ impl Bound {
             events
                 .record(Event::Started { version: env!("CARGO_PKG_VERSION").to_owned(), backends });
             notifier.ready(takes_over, "serving");
-            if let Err(error) = raw::forget_code() {
-                debug!(%error, "the code of the start stays resident");
-            }
+            forget_code();
             if taken == Some(Taken::Released) && !self.outgoing.is_empty() {
                 sleep(RELEASED_WITHIN).await;
                 reload::close(&sockets, &workers, self.outgoing);
             }
+            sleep(SETTLED).await;
+            forget_code();
             std::future::pending().await
         };
         let last_words = Notify::new();

@@ -63,8 +63,9 @@ fn idle_connections_cost_little_and_leave_nothing_behind() {
         + &backend_lines(&servers.each_ref().map(|server| server.address));
     let proxy = Proxy::start_program(&program, folder.path(), &config, &[]);
     proxy.wait_ready(3);
+    // One every 200 ms at each of three.
     wait_for("several probes", LONG, || {
-        (proxy.metric("apiproxy_probes_total", &[]) >= 9.0).then_some(())
+        (proxy.metric("apiproxy_probes_total", &[]) >= 18.0).then_some(())
     });
     drop(connect(&proxy));
     let at_start = resident(&proxy);
