@@ -344,7 +344,7 @@ fn without_the_flag_nothing_is_taken_over() {
     let mut third = site.start_not_serving(&arguments);
     assert_eq!(third.wait_end(LONG).code(), Some(1));
     let log = third.log();
-    assert!(log.contains("not the process that was asked at admin.controlSocket"), "{log}");
+    assert!(log.contains("give this one its control socket"), "{log}");
     assert!(!log.contains("--take-over"), "{log}");
     assert_eq!(site.pid(), first.pid());
 }

@@ -83,9 +83,10 @@ fn listen_hint(error: &io::Error, attempt: Attempt) -> &'static str {
              if it is apiproxy, or choose another with --listen"
         }
         (io::ErrorKind::AddrInUse, Attempt::TakeOver) => {
-            "; a process has it that is not the process that was asked at admin.controlSocket (`ss -ltnp` \
-             shows which): stop it, or if it is apiproxy, give this one its control socket with \
-             --control-socket, or choose another address with --listen"
+            "; `ss -ltnp` shows who has it. If it is the process that was asked at admin.controlSocket, it \
+             has this address for something else: change `listen` and `admin.listen` in two steps. If it \
+             is another apiproxy, give this one its control socket with --control-socket; else stop it, \
+             or choose another address with --listen"
         }
         (io::ErrorKind::AddrInUse, Attempt::Reload) => {
             "; another process has it (`ss -ltnp` shows which): stop it, or choose another in `listen`"

@@ -233,7 +233,7 @@ mod tests {
         let address = given.local_addr().unwrap();
         let given = Given { listeners: vec![given], ..Given::default() }.asked();
         let error = given.bind(&[at(address), at(taken.local_addr().unwrap())]).unwrap_err();
-        assert!(error.to_string().contains("not the process that was asked"), "{error}");
+        assert!(error.to_string().contains("If it is the process that was asked"), "{error}");
         assert_eq!(given.bind(&[at(address)]).unwrap().listeners.len(), 1);
     }
 

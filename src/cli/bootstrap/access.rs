@@ -67,14 +67,15 @@ pub(super) struct Whole {
     #[command(flatten)]
     reach: Reach,
     /// How many hosts are worked on at the same time.
-    #[arg(long, short = 'j', value_name = "N", default_value_t = PARALLEL, value_parser = parallel)]
+    #[arg(long, short = 'j', value_name = "N", default_value_t = PARALLEL, value_parser = count_of_hosts)]
     parallel: usize,
     /// Form of the output.
     #[arg(long, short, value_enum, default_value_t)]
     output: Form,
 }
 
-fn parallel(text: &str) -> Result<usize, String> {
+/// How many hosts at the same time, from a flag.
+pub(super) fn count_of_hosts(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count @ 1..=1024) => Ok(count),
         _ => Err("it is a number from 1 to 1024".to_owned()),

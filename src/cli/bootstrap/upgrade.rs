@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::access::{Form, Site, Whole, load};
+use super::access::{Form, Site, Whole, count_of_hosts, load};
 use super::file::Writing;
 use super::job::{Consent, Ending, Job, Question, interrupts, unless_ended};
 use crate::bootstrap::spec::{Draft, Version};
@@ -41,15 +41,8 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "VERSION")]
     to: Option<Version>,
     /// How many workers are drained and replaced at the same time [default: a tenth, at most 16].
-    #[arg(long, value_name = "N", value_parser = batch)]
+    #[arg(long, value_name = "N", value_parser = count_of_hosts)]
     batch: Option<usize>,
-}
-
-fn batch(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(count @ 1..=1024) => Ok(count),
-        _ => Err("it is a number from 1 to 1024".to_owned()),
-    }
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
