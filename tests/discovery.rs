@@ -252,7 +252,7 @@ fn follow_endpoint_slices() {
         say(&servers, &[0, 1, 2, 3][..hosts], &telling);
         let wanted =
             if hosts == 4 { vec!["seed", &cp2, &cp3, &cp4] } else { vec!["seed", &cp2, &cp3] };
-        wait_names(&proxy, &wanted, 60 * SECOND);
+        wait_names(&proxy, &wanted, 30 * SECOND);
     }
     say(&servers, &[0, 1, 2, 3], &Telling::Line("<html>what?</html>".to_owned()));
     proxy.wait_log("that is no event");
@@ -267,8 +267,8 @@ fn follow_endpoint_slices() {
         for server in &servers {
             server.endpoints(addresses, telling.clone());
         }
-        // After the garbage the next list may be put off for 45 s, and the one after it again.
-        wait_for(&format!("{told} is told"), 120 * SECOND, || {
+        // A list may be put off for 7.5 s, and the one after it again.
+        wait_for(&format!("{told} is told"), 30 * SECOND, || {
             source(&proxy, "kubernetes").unwrap().problem.filter(|problem| problem.contains(told))
         });
         assert_eq!(names(&proxy).len(), 4, "{told}");

@@ -46,6 +46,9 @@ const SILENCE: Duration = Duration::from_mins(4);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
+/// After a watch that broke off: the servers answer lists, so that what they say is soon heard again.
+const LONGEST_GAP: Duration = Duration::from_secs(5);
+
 /// A watch that lasted for so long was no failure.
 const GOOD: Duration = Duration::from_secs(10);
 
@@ -61,9 +64,14 @@ pub(super) fn files_named_by(path: &Path) -> Vec<PathBuf> {
 pub(super) async fn run(kubeconfig: &Path, snapshot: Reader, roster: Rc<Roster>, own: Own) {
     let mut retry = FIRST_RETRY;
     loop {
-        let taken = Cell::new(false);
-        let session =
-            Session { kubeconfig, snapshot: &snapshot, roster: &roster, own: &own, taken };
+        let session = Session {
+            kubeconfig,
+            snapshot: &snapshot,
+            roster: &roster,
+            own: &own,
+            listed: Cell::new(false),
+            taken: Cell::new(false),
+        };
         let began = Instant::now();
         match session.run().await {
             Ok(()) => retry = FIRST_RETRY,
@@ -71,6 +79,9 @@ pub(super) async fn run(kubeconfig: &Path, snapshot: Reader, roster: Rc<Roster>,
                 roster.note_problem(Origin::Kubernetes, &problem);
                 if began.elapsed() >= GOOD {
                     retry = FIRST_RETRY;
+                }
+                if session.listed.get() {
+                    retry = retry.min(LONGEST_GAP);
                 }
                 // Not with a whole fleet at once.
                 sleep(retry.mul_f64(0.5 + fastrand::f64())).await;
@@ -85,6 +96,8 @@ struct Session<'a> {
     snapshot: &'a Reader,
     roster: &'a Roster,
     own: &'a Own,
+    /// Did a server answer the list?
+    listed: Cell<bool>,
     /// Was the last answer taken? Bookmarks then confirm it.
     taken: Cell<bool>,
 }
@@ -106,6 +119,7 @@ impl Session<'_> {
             {
                 Ok((slices, connection)) => {
                     debug!(backend = %entry.backend.name, "EndpointSlices are listed");
+                    self.listed.set(true);
                     return tokio::select! {
                         ended = self.watch(slices, connection, &entry) => ended,
                         () = files.replaced() => Ok(()),

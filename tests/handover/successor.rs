@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
@@ -26,8 +26,21 @@ impl Successor {
         let _ = self.stream.write_all(format!("{line}\n").as_bytes());
     }
 
-    /// Asks for the sockets and takes them.
+    /// Asks for the sockets and takes them. Asks again while the one before it, who has died, is not
+    /// yet missed.
     pub(crate) fn ask_for_sockets(&mut self) {
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            let text = self.ask_once();
+            if text.contains("\"offered\"") && text.ends_with('\n') {
+                return;
+            }
+            assert!(text.contains("under way") && Instant::now() < end, "{text}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn ask_once(&mut self) -> String {
         self.say(r#"{"version":1,"request":{"handover":{}}}"#);
         let mut bytes = [0; 4096];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
@@ -40,8 +53,7 @@ impl Successor {
                 self.sockets.extend(passed);
             }
         }
-        let text = String::from_utf8_lossy(&bytes[..received.bytes]).into_owned();
-        assert!(text.contains("\"offered\"") && text.ends_with('\n'), "{text}");
+        String::from_utf8_lossy(&bytes[..received.bytes]).into_owned()
     }
 
     pub(crate) fn sockets(&self) -> usize {

@@ -8,7 +8,7 @@ use crate::interrupt;
 use crate::load::{self, Background};
 use crate::tally::{Figure, float};
 
-/// Time for what was opened or closed to be seen to its end.
+/// Time for what was started, opened or closed to be seen to its end.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// An active connection is one with an answer of so many bytes on its way, of which 64 KiB are read
@@ -26,6 +26,7 @@ pub(super) fn start(context: &Context<'_>) -> io::Result<Vec<Figure>> {
 
 /// Connections that have been answered once and then say nothing.
 pub(super) fn idle(context: &Context<'_>) -> io::Result<Vec<Figure>> {
+    interrupt::pause(SETTLE)?;
     let Some(before) = context.resident() else { return Ok(Vec::new()) };
     let count = context.size.idle;
     // Within the runtime that they live in.
@@ -50,6 +51,7 @@ pub(super) fn idle(context: &Context<'_>) -> io::Result<Vec<Figure>> {
 
 /// Connections in the midst of an answer that their clients are slow to read.
 pub(super) fn active(context: &Context<'_>) -> io::Result<Vec<Figure>> {
+    interrupt::pause(SETTLE)?;
     let Some(before) = context.resident() else { return Ok(Vec::new()) };
     let count = context.size.active;
     let clients = Background::slow(context.address, count, ANSWER, TICK);
