@@ -253,7 +253,9 @@ impl Event {
                 format!("apiproxy {version} serves, {}", count(*backends as u64, "backend"))
             }
             Self::ShuttingDown { within } => {
-                format!("told to end; connections may go on for {within:?}")
+                // What is left of it by the time this is said, a moment less.
+                let seconds = within.as_secs_f64();
+                format!("told to end; connections may go on for {seconds:.0} s")
             }
             Self::State { from, to, reason, .. } => format!("{from} -> {to}: {reason}"),
             Self::Reservation { reason, .. } => format!("ready, but {reason}"),

@@ -89,7 +89,7 @@ fn every_event_says_what_happened_and_why() {
         (
             Event::ShuttingDown { within },
             "shuttingDown",
-            "told to end; connections may go on for 60s",
+            "told to end; connections may go on for 60 s",
         ),
         (state(State::Dead), "state", "unknown -> dead: no answer"),
         (

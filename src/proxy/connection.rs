@@ -47,9 +47,6 @@ pub(super) fn open(
 ) -> Option<Rc<Record>> {
     match connected {
         Ok(Connected { stream: server, active }) => {
-            // A leg that is dead already says so at its first read. The client's has the listener's
-            // options.
-            let _ = net::tune_connected(&server, worker.shared.live.load().connections.keepalive);
             let client = client.served()?;
             Some(Rc::new(Record::new(client, server, active)))
         }

@@ -1,5 +1,5 @@
 //! Looks after connections that wait: tells the health component of silence, resets the connections
-//! of a dead backend, and reaps half-closed ones.
+//! of a dead backend, reaps half-closed ones, and gives keepalive to those that last.
 
 mod moves;
 mod sentence;
@@ -30,6 +30,10 @@ const HALF_CLOSED_PATIENCE: Duration = Duration::from_mins(1);
 /// How often half-closed connections are looked at, while there are any.
 const REAPING_PACE: Duration = Duration::from_secs(5);
 
+/// How long a connection may go without keepalive on its server's leg: one that ends sooner never
+/// needs it, and is spared four system calls.
+const KEEPALIVE_WITHIN: Duration = Duration::from_secs(1);
+
 /// How often the connections of a dead backend are looked at.
 const DEAD_PACE: Duration = Duration::from_millis(100);
 
@@ -43,6 +47,7 @@ pub(super) async fn run(worker: Rc<Worker>) {
     let settings = worker.shared.live.load();
     let mut moves = Moves::new(settings.rebalance, settings.connections.drain_timeout);
     let (mut next_move, mut next_judgement, mut next_reaping) = (None, None, None);
+    let mut next_keepalive = None;
     let mut is_new = true;
     let mut haven_since = None;
     loop {
@@ -60,6 +65,13 @@ pub(super) async fn run(worker: Rc<Worker>) {
         if next_reaping.is_none() && worker.table.has_half_closed() {
             next_reaping = Some(now + REAPING_PACE);
         }
+        if due(next_keepalive) {
+            worker.table.each_new(|record| keep_alive(&worker, record));
+            next_keepalive = None;
+        }
+        if next_keepalive.is_none() && worker.table.has_new() {
+            next_keepalive = Some(now + KEEPALIVE_WITHIN);
+        }
         if is_new || due(next_move) {
             let settings = worker.shared.live.load();
             moves.follow(settings.rebalance, settings.connections.drain_timeout);
@@ -67,7 +79,8 @@ pub(super) async fn run(worker: Rc<Worker>) {
                 moves.sweep(&worker.table, &worker.shared.snapshot.load(), now, fastrand::f64);
         }
         let due = worker.table.next_due().map(|at| at.max(now + GRAIN));
-        let next = due.into_iter().chain(next_judgement).chain(next_move).chain(next_reaping).min();
+        let next = [due, next_judgement, next_move, next_reaping, next_keepalive];
+        let next = next.into_iter().flatten().min();
         is_new = tokio::select! {
             () = worker.table.news.notified() => false,
             result = changed.changed() => match result {
@@ -106,6 +119,12 @@ fn look_at_waiting(worker: &Worker, record: &Record, now: Instant) -> Option<Ins
     worker.shared.hints.give(Hint::Doubt { backend: backend.clone(), doubt, since });
     // Until it is answered: unacknowledged bytes are given up after `userTimeout`.
     Some(now + PATIENCE)
+}
+
+/// A leg that is dead already says so at its next read.
+fn keep_alive(worker: &Worker, record: &Record) {
+    let keepalive = worker.shared.live.load().connections.keepalive;
+    let _ = net::tune_connected(&record.server, keepalive);
 }
 
 /// A minute without a byte either way, while nothing is on its way to a reader that takes its time.

@@ -41,6 +41,8 @@ pub(super) struct Record {
     moving: Cell<Option<Box<Move>>>,
     /// When one end said FIN, while the other has not.
     pub(super) half_closed: Cell<Option<Instant>>,
+    /// Has its server's leg keepalive? The client's has the listener's options.
+    kept_alive: Cell<bool>,
     /// Is it in the queue of connections that wait for an answer?
     watched: Cell<bool>,
     /// How long its reset is put off within the spread, as a fraction of 2^16.
@@ -64,6 +66,7 @@ impl Record {
             handshake: Cell::new(Handshake::None),
             moving: Cell::new(None),
             half_closed: Cell::new(None),
+            kept_alive: Cell::new(false),
             watched: Cell::new(false),
             turn: fastrand::u16(..),
             closing: Cell::new(None),
@@ -245,6 +248,8 @@ pub(super) struct Table {
     waiting: RefCell<BinaryHeap<Due>>,
     /// May there be a half-closed connection?
     some_half_closed: Cell<bool>,
+    /// May there be a connection without keepalive?
+    some_new: Cell<bool>,
     /// Set at the end of the process: who comes later ends at once.
     closed: Cell<Option<CloseReason>>,
     /// Wakes the sweeper when there is something to look at earlier than before.
@@ -269,7 +274,26 @@ impl Table {
             record.close(reason);
         }
         let key = self.records.borrow_mut().insert(record.clone());
+        // As with half-closed ones, only the first one in a while need wake anybody.
+        if !self.some_new.replace(true) {
+            self.news.notify_one();
+        }
         Entered { table: self, key }
+    }
+
+    /// May there be a connection that has not been looked at since it came?
+    pub(super) fn has_new(&self) -> bool {
+        self.some_new.get()
+    }
+
+    /// Calls `look` once with every connection.
+    pub(super) fn each_new(&self, mut look: impl FnMut(&Record)) {
+        self.some_new.set(false);
+        self.each(|record| {
+            if !record.kept_alive.replace(true) {
+                look(record);
+            }
+        });
     }
 
     /// Calls `look` with every connection.
