@@ -60,4 +60,39 @@ if [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ]; then
 else
     echo "no Rust target $target: the memory test will be skipped" >&2
 fi
-cargo test --locked --no-fail-fast "$@"
+if [ $# -gt 0 ]; then
+    exec cargo test --locked --no-fail-fast "$@"
+fi
+
+# Two lanes, because most tests wait most of the time: those that boot machines or pack and install
+# things, and beside them all others. What fails beside the other lane is run once more by itself:
+# a machine of two cores that boots five others is late at times, and what is wrong fails again.
+cargo test --locked --no-run
+machines=()
+others=(--lib --bins --examples)
+for file in tests/*.rs; do
+    name=$(basename "$file" .rs)
+    case $name in
+        bootstrap_cluster | bootstrap_etcd | bootstrap_faults | backup* | etcd | image | machines | monitoring* | packages | restore* | systemd_machine)
+            machines+=(--test "$name") ;;
+        *) others+=(--test "$name") ;;
+    esac
+done
+log=$(mktemp -d)
+trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$log"' EXIT
+cargo test --locked --no-fail-fast "${machines[@]}" >"$log/machines" 2>&1 &
+beside=$!
+failed=0
+cargo test --locked --no-fail-fast "${others[@]}" 2>&1 | tee "$log/others" || failed=1
+wait "$beside" || failed=1
+cat "$log/machines"
+if [ "$failed" = 1 ]; then
+    mapfile -t again < <(sed -n 's/^ *`\(--[^`]*\)`$/\1/p; s/^error: test failed, to rerun pass `\(--[^`]*\)`$/\1/p' "$log"/* | tr ' ' '\n')
+    if [ ${#again[@]} -eq 0 ]; then
+        echo "a lane broke off: see above" >&2
+        exit 1
+    fi
+    echo "failed beside the others, once more alone: ${again[*]}"
+    cargo test --locked --no-fail-fast "${again[@]}"
+fi
+cargo test --locked --doc
