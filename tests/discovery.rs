@@ -252,7 +252,7 @@ fn follow_endpoint_slices() {
         say(&servers, &[0, 1, 2, 3][..hosts], &telling);
         let wanted =
             if hosts == 4 { vec!["seed", &cp2, &cp3, &cp4] } else { vec!["seed", &cp2, &cp3] };
-        wait_names(&proxy, &wanted, 30 * SECOND);
+        wait_names(&proxy, &wanted, 60 * SECOND);
     }
     say(&servers, &[0, 1, 2, 3], &Telling::Line("<html>what?</html>".to_owned()));
     proxy.wait_log("that is no event");

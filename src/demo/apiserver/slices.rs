@@ -88,12 +88,14 @@ pub(super) fn watch(
     let held = shared.hold(|counters| &mut counters.watches);
     let lines = stream::unfold(Some((said, ticks, held)), async |state| {
         let (mut said, mut ticks, held) = state?;
+        // A change that comes with a tick is told all the same: a bookmark in its place would lose it.
         let changed = tokio::select! {
+            biased;
             changed = said.changed() => changed.is_ok(),
             _ = ticks.tick() => false,
         };
         let (text, goes_on) = {
-            let now = said.borrow_and_update();
+            let now = said.borrow();
             let metadata = json!({ "metadata": { "resourceVersion": now.revision.to_string() } });
             match &now.telling {
                 _ if !changed => {
