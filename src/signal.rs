@@ -1,14 +1,15 @@
 //! The signals that end the process, and the one that has it read its configuration again.
 
-use std::io;
+use std::{fs, io};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM and SIGINT, as one stream.
+/// SIGTERM and SIGINT, as one stream; with SIGHUP where that means the end too.
 #[derive(Debug)]
 pub struct Terminations {
     term: Signal,
     int: Signal,
+    hangup: Option<Signal>,
 }
 
 impl Terminations {
@@ -17,7 +18,21 @@ impl Terminations {
     /// # Errors
     /// The runtime has no signal driver.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+        let (term, int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Self { term, int, hangup: None })
+    }
+
+    /// With SIGHUP, for commands that work for a user at a terminal: it may close. Not under `nohup`,
+    /// which has it ignored.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_terminal() -> io::Result<Self> {
+        let hangup = match hangups_are_ignored() {
+            true => None,
+            false => Some(signal(SignalKind::hangup())?),
+        };
+        Ok(Self { hangup, ..Self::new()? })
     }
 
     /// The next one, by name.
@@ -25,8 +40,22 @@ impl Terminations {
         tokio::select! {
             _ = self.term.recv() => "SIGTERM",
             _ = self.int.recv() => "SIGINT",
+            () = async {
+                match &mut self.hangup {
+                    Some(hangup) => { hangup.recv().await; }
+                    None => std::future::pending().await,
+                }
+            } => "SIGHUP",
         }
     }
+}
+
+/// Was the process started to outlive its terminal?
+fn hangups_are_ignored() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // The first bit is that of signal 1 (proc_pid_status(5)).
+    ignored.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & 1 == 1))
 }
 
 /// SIGHUP.

@@ -143,7 +143,8 @@ impl Document {
         let Some(Value::Mapping(entries)) = node.map(|node| &node.value) else {
             return false;
         };
-        entries.iter().any(|(found, _)| nearest(&found.text, &[key]).is_some())
+        // The key itself without a value is missing all the same.
+        entries.iter().any(|(found, _)| found.text != key && nearest(&found.text, &[key]).is_some())
     }
 
     /// Where a key of the mapping at this path stands, whatever is in its name; or else the mapping.

@@ -1,9 +1,9 @@
 //! The directory of artifacts: what is in it, and whether it is what its projects published.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::{fs, io};
 
 use super::checksums::{self, Checksums, sha256_of};
 use super::manifest::Item;
@@ -40,12 +40,16 @@ impl Directory {
     /// Reads what is there: names, sizes and the list of checksums, but no file itself.
     ///
     /// # Errors
-    /// If the directory or the list cannot be read.
+    /// If the directory cannot be read, or a list that is there.
     pub fn open(root: &Path) -> Result<Self, ArtifactError> {
         let mut files = BTreeMap::new();
         walk(root, root, &mut files)?;
         let path = root.join(checksums::NAME);
-        let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
+        // Without a list no file is one of it, which is told of each.
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            text => text.map_err(|error| unreadable(&path, &error))?,
+        };
         let sums = Checksums::parse(&text, &path)?;
         let (verified, images) = (Mutex::default(), OnceLock::new());
         Ok(Self { root: root.to_owned(), sums, files, verified, images })

@@ -60,6 +60,10 @@ echo 'somebody still holds it' >&2
 exit 1
 "#;
 
+/// Until then what the other run does there has been killed: it looks four times a second whether it
+/// still has the lock, and its commands have a second to end.
+const BROKEN_WITHIN: Duration = Duration::from_secs(2);
+
 /// Who takes the lock.
 #[derive(Clone, Debug)]
 pub struct Owner {
@@ -114,6 +118,30 @@ impl Locks {
         Self::take_at(LOCK, cx, hosts, owner, break_it).await
     }
 
+    /// Takes those of more hosts too, of which some may be out of reach.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub async fn add(
+        &mut self,
+        cx: &Context,
+        hosts: &BTreeSet<String>,
+        owner: &Owner,
+        break_it: bool,
+    ) -> Result<(), StepError> {
+        for host in hosts.iter().filter(|host| cx.hosts.contains_key(*host)) {
+            let alone = BTreeSet::from([host.clone()]);
+            match Self::take(cx, &alone, owner, break_it).await {
+                Ok(more) => self.held.extend(more.held),
+                Err(StepError::Transport(
+                    TransportError::Unreachable { .. } | TransportError::Lost { .. },
+                )) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     async fn take_at(
         path: &str,
         cx: &Context,
@@ -125,6 +153,7 @@ impl Locks {
             let lock = async {
                 if break_it {
                     cx.run(host, &Command::script(BREAK, [path])).await?;
+                    tokio::time::sleep(BROKEN_WITHIN).await;
                 }
                 hold(path, cx.host(host)?, owner).await
             };

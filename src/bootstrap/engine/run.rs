@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::log::scope;
 use super::{
@@ -21,6 +21,9 @@ use crate::bootstrap::spec::Cluster;
 use book::Book;
 pub use outcome::{Outcome, Summary};
 
+/// How often it is asked whether a host where a step runs must not be touched any more.
+const BARRED_PACE: Duration = Duration::from_millis(250);
+
 /// How a plan is carried out.
 #[derive(Clone)]
 pub struct Execution<'a> {
@@ -28,7 +31,8 @@ pub struct Execution<'a> {
     pub parallel: usize,
     /// Whose quorum and apiservers are guarded; nobody's if there is none.
     pub cluster: Option<&'a Cluster>,
-    /// Why a host must not be touched any more, asked before each of its steps.
+    /// Why a host must not be touched any more, asked before each of its steps and four times a second
+    /// meanwhile.
     pub barred: &'a (dyn Fn(&str) -> Option<StepError> + Sync),
     /// Who hears what happens.
     pub events: Events,
@@ -64,7 +68,8 @@ pub async fn execute(
     loop {
         if next == Level::Finish {
             while let Some(at) = book.next() {
-                running.push(Box::pin(one(at, graph.step(at), cx, execution, true)));
+                let turn = Turn { may_wait: true, only_look: !plan.steps[at].chosen };
+                running.push(Box::pin(one(at, graph.step(at), cx, execution, turn)));
             }
         }
         if running.is_empty() {
@@ -86,7 +91,8 @@ pub async fn execute(
                 End::After(before) if book.wait(at, &before) => {}
                 // There is nothing to wait for: it says itself what it lacks.
                 End::After(_) => {
-                    running.push(Box::pin(one(at, graph.step(at), cx, execution, false)));
+                    let turn = Turn { may_wait: false, only_look: !plan.steps[at].chosen };
+                    running.push(Box::pin(one(at, graph.step(at), cx, execution, turn)));
                 }
             },
         }
@@ -103,24 +109,50 @@ enum End {
     After(StepId),
 }
 
-/// One step, from the last look at it to the proof that it is so. `may_wait`: it is left for later if
-/// it can only be told after another.
+/// What a step may do when its turn comes.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    /// It is left for later if it can only be told after another.
+    may_wait: bool,
+    /// It is only looked at, because the user has left its host out.
+    only_look: bool,
+}
+
+/// One step, from the last look at it to the proof that it is so.
 async fn one(
     at: usize,
     step: &std::sync::Arc<dyn Step>,
     cx: &Context,
     execution: &Execution<'_>,
-    may_wait: bool,
+    turn: Turn,
 ) -> (usize, End, Duration) {
     let began = Instant::now();
     let id = step.id();
     let (host, name) = (id.host.clone(), id.name.clone());
     execution.events.tell(Event::Started { host, step: name, title: step.title() });
-    let end = match scope(&id, apply(&id, step.as_ref(), cx, execution, may_wait)).await {
+    let work = async {
+        // What still runs when the host is barred is killed with it.
+        tokio::select! {
+            biased;
+            error = barred(&id.host, execution) => Err(error),
+            end = apply(&id, step.as_ref(), cx, execution, turn) => end,
+        }
+    };
+    let end = match scope(&id, work).await {
         Ok(end) => end,
         Err(error) => End::Over(Outcome::Failed(error)),
     };
     (at, end, began.elapsed())
+}
+
+/// Waits until a host must not be touched any more.
+async fn barred(host: &str, execution: &Execution<'_>) -> StepError {
+    loop {
+        if let Some(error) = (execution.barred)(host) {
+            return error;
+        }
+        sleep(BARRED_PACE).await;
+    }
 }
 
 async fn apply(
@@ -128,14 +160,14 @@ async fn apply(
     step: &dyn Step,
     cx: &Context,
     execution: &Execution<'_>,
-    may_wait: bool,
+    turn: Turn,
 ) -> Result<End, StepError> {
-    if let Some(error) = (execution.barred)(&id.host) {
-        return Err(error);
-    }
     match step.check(cx).await? {
         Check::Done => return Ok(End::Over(Outcome::Unchanged)),
-        Check::After(before) if may_wait => return Ok(End::After(before)),
+        Check::After(before) if turn.may_wait => return Ok(End::After(before)),
+        Check::After(_) | Check::Needed(_) if turn.only_look => {
+            return Ok(End::Over(Outcome::left_out(&id.host)));
+        }
         Check::After(_) | Check::Needed(_) => {}
     }
     guard(id, step, cx, execution).await?;

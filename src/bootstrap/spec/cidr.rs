@@ -36,6 +36,21 @@ impl Cidr {
         self.is_ipv6() == address.is_ipv6() && first(address, self.prefix) == self.address
     }
 
+    /// Is none of its addresses loopback, link-local, multicast or reserved?
+    pub(super) fn is_unicast(&self) -> bool {
+        let special = [
+            "0.0.0.0/8",
+            "127.0.0.0/8",
+            "169.254.0.0/16",
+            "224.0.0.0/3",
+            "::/8",
+            "fe80::/10",
+            "ff00::/8",
+        ];
+        let special = special.into_iter().filter_map(|range| range.parse::<Self>().ok());
+        special.into_iter().all(|range| !range.overlaps(self))
+    }
+
     pub(super) fn overlaps(&self, other: &Self) -> bool {
         self.contains(other.address) || other.contains(self.address)
     }

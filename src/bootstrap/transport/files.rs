@@ -19,15 +19,17 @@ stat -L -c 'found %a %U %G' -- "$1"
 exec cat -- "$1"
 "#;
 
-/// Takes path, checksum, mode and owner. The name of the new file is always the same, so that a
-/// left-over of a killed write is replaced by the next; `set -C` makes sure that we made it.
+/// Takes path, checksum, mode and owner. Left-overs of killed writes go with the next one, and what
+/// another run writes at the same time too: that one finds its file gone, and puts no half of ours in
+/// place. `set -C` makes sure that we made it. What kills it must not hit the `rm` of the end.
 const WRITE: &str = r#"
 folder=$(dirname -- "$1")
 [ -d "$folder" ] || mkdir -p -- "$folder"
-new=$folder/.$(basename -- "$1").apiproxy
-trap 'rm -f -- "$new"' EXIT
+stem=$folder/.$(basename -- "$1").apiproxy
+new=$stem.$$
+trap 'trap "" HUP INT TERM; rm -f -- "$new"' EXIT
 trap 'exit 143' HUP INT TERM
-rm -f -- "$new"
+rm -f -- "$stem" "$stem".*
 (umask 077; set -C; cat > "$new")
 if [ "$(sha256sum < "$new")" != "$2  -" ]; then
     echo 'what arrived is not what was sent: its checksum differs' >&2

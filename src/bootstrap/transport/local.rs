@@ -58,7 +58,7 @@ impl Transport for Local {
     fn run<'a>(&'a self, command: &'a Command) -> BoxFuture<'a, Result<Output, TransportError>> {
         Box::pin(async move {
             let output = self.line.run(command).await;
-            output.map_err(|broken| self.broken(broken, &command.argv.join(" ")))
+            output.map_err(|broken| self.broken(broken, &command.brief()))
         })
     }
 

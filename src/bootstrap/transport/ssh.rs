@@ -125,7 +125,7 @@ impl Transport for Ssh {
             let there = self.connection().await?;
             match there.line.run(command).await {
                 Ok(output) => Ok(output),
-                Err(broken) => Err(self.broken(&there, broken, &command.argv.join(" ")).await),
+                Err(broken) => Err(self.broken(&there, broken, &command.brief()).await),
             }
         })
     }

@@ -79,7 +79,7 @@ fn show(access: &Access) -> Result<(), CliError> {
 }
 
 fn renew(args: &Renew) -> Result<(), CliError> {
-    let site = args.access.open("certs renew")?;
+    let site = args.access.open("certs-renew")?;
     let renewing = steps(&site.shared, &site.keys, args.days);
     let job = Job::new(&site, "apiproxy bootstrap certs renew", &renewing)?;
     runtime()?.block_on(async {

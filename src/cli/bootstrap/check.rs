@@ -1,10 +1,13 @@
 //! `apiproxy bootstrap check`: are the hosts fit for the cluster that is wished?
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
 use super::access::{Access, Form};
+use super::job::{interrupts, unless_ended};
+use crate::bootstrap::engine::{Locks, Owner};
 use crate::bootstrap::preflight::{self, Fixed, Level, Report};
 use crate::cli::{CliError, output, runtime};
 
@@ -49,13 +52,21 @@ pub(in crate::cli) fn run(args: &Args) -> Result<(), CliError> {
     }
     let (cluster, cx, at_once) = (&site.cluster, &site.cx, site.parallel);
     let (report, fixed) = runtime()?.block_on(async {
-        let report = preflight::examine(cluster, &cx.hosts, at_once).await;
-        if !args.fix || !report.findings.iter().any(|finding| finding.fixable) {
-            return (report, Vec::new());
+        let mut interrupts = interrupts()?;
+        let examined = async { Ok(preflight::examine(cluster, &cx.hosts, at_once).await) };
+        let report = unless_ended(&mut interrupts, examined).await?;
+        let fixable = report.findings.iter().filter(|finding| args.fix && finding.fixable);
+        let hosts: BTreeSet<String> = fixable.map(|finding| finding.host.clone()).collect();
+        if hosts.is_empty() {
+            return Ok((report, Vec::new()));
         }
+        let locks =
+            Locks::take(cx, &hosts, &Owner::here("apiproxy bootstrap check --fix"), false).await;
+        let _locks = locks.map_err(|error| CliError::Failed(error.to_string()))?;
+        // What is begun is brought to its end: a signal is heard after it.
         let fixed = preflight::fix(cluster, cx, &report.findings).await;
-        (preflight::examine(cluster, &cx.hosts, at_once).await, fixed)
-    });
+        Ok::<_, CliError>((preflight::examine(cluster, &cx.hosts, at_once).await, fixed))
+    })?;
     let document = Document {
         hosts: cx.hosts.len(),
         fixed: fixed.iter().map(mended).collect(),

@@ -10,11 +10,11 @@ use super::document::{PlanDocument, SummaryDocument};
 use super::progress::Progress;
 use super::{file, prompt, report};
 use crate::bootstrap::engine::{
-    Events, Execution, Graph, Locks, Owner, Plan, Prediction, Step, StepError, Stopper, Summary,
-    execute, forecast, observe, vitals,
+    Disruption, Events, Execution, Graph, Locks, Owner, Plan, Planned, Prediction, Step, StepError,
+    Stopper, Summary, execute, forecast, observe, vitals,
 };
 use crate::bootstrap::preflight;
-use crate::bootstrap::spec::{Cluster, Draft};
+use crate::bootstrap::spec::{Cluster, Draft, Role};
 use crate::cli::{CliError, output};
 use crate::signal::Terminations;
 
@@ -120,8 +120,13 @@ impl Job {
                 return Err(CliError::Failed("nothing was changed".to_owned()));
             }
             let owner = Owner::here(self.command);
-            let locks = Locks::take(&site.cx, &touched, &owner, consent.break_lock).await;
-            locks.map_err(|error| CliError::Failed(error.to_string()))
+            let locks = async {
+                let mut locks = Locks::take(&site.cx, &touched, &owner, consent.break_lock).await?;
+                let others = self.others_at_risk(&plan, &touched);
+                locks.add(&site.cx, &others, &owner, consent.break_lock).await?;
+                Ok::<_, StepError>(locks)
+            };
+            locks.await.map_err(|error| CliError::Failed(error.to_string()))
         };
         let locks = unless_ended(interrupts, permission).await?;
         if let Some(draft) = &self.draft {
@@ -130,6 +135,19 @@ impl Job {
         let summary = self.execute(site, &plan, (unfit, &locks), interrupts).await?;
         tell(site, &summary)?;
         if summary.is_done() { Ok(Ending::Applied) } else { Err(CliError::Unwell) }
+    }
+
+    /// Where something disturbs etcd or the apiservers, the other hosts that have one: nobody may disturb
+    /// those meanwhile.
+    fn others_at_risk(&self, plan: &Plan, touched: &BTreeSet<String>) -> BTreeSet<String> {
+        let risky = |step: &Planned| {
+            matches!(step.disruption, Some(Disruption::EtcdMember | Disruption::ApiServer))
+        };
+        let Some(cluster) = self.guarded.as_deref().filter(|_| plan.needed().any(risky)) else {
+            return BTreeSet::new();
+        };
+        let hosts = cluster.etcd_hosts().chain(cluster.with_role(Role::ControlPlane));
+        hosts.map(|host| host.name.clone()).filter(|host| !touched.contains(host)).collect()
     }
 
     /// The hosts that are to be changed and must not be as they are, each with what to do about it.
@@ -220,7 +238,8 @@ pub(super) fn graph(site: &Site, steps: &[Arc<dyn Step>]) -> Result<Graph, CliEr
 
 /// Takes the signals over that end the command. From now on they are heard only where one listens.
 pub(super) fn interrupts() -> Result<Terminations, CliError> {
-    Terminations::new().map_err(|error| CliError::Failed(format!("cannot handle signals: {error}")))
+    Terminations::of_terminal()
+        .map_err(|error| CliError::Failed(format!("cannot handle signals: {error}")))
 }
 
 /// Work that changes nothing, unless the user ends it first.

@@ -106,8 +106,9 @@ impl<'a> Book<'a> {
         if step.state == State::Done && (!self.touched[at] || !step.chosen) {
             return Some(Outcome::Unchanged);
         }
-        let left_out = || Outcome::Skipped(format!("it is not done, and --host leaves {host} out"));
-        (!step.chosen).then(left_out)
+        // What can only be told after another is looked at when its turn comes, wherever it is.
+        let to_be_seen = step.chosen || matches!(step.state, State::After(_));
+        (!to_be_seen).then(|| Outcome::left_out(host))
     }
 
     fn is_so(&self, at: usize) -> bool {
@@ -123,7 +124,8 @@ impl<'a> Book<'a> {
     /// A running step has ended.
     pub(super) fn end(&mut self, at: usize, outcome: Outcome, time: Duration) {
         self.make_way(at);
-        if !outcome.is_so() {
+        // One that was left out is no fault of its host.
+        if !outcome.is_so() && !matches!(outcome, Outcome::Skipped(_)) {
             self.faults.entry(self.graph.id(at).host.as_str()).or_insert(at);
         }
         self.enter(at, outcome, time);

@@ -41,6 +41,11 @@ impl Outcome {
         }
     }
 
+    /// Of a step that is not done on a host that the user has left out.
+    pub(super) fn left_out(host: &str) -> Self {
+        Self::Skipped(format!("it is not done, and --host leaves {host} out"))
+    }
+
     /// Is it so now?
     pub fn is_so(&self) -> bool {
         matches!(self, Self::Unchanged | Self::Applied)

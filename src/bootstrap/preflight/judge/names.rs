@@ -51,7 +51,8 @@ fn unique(case: &Case<'_>, findings: &mut Findings<'_>) {
         findings.error(
             "machine-id",
             format!("it has the same machine id as {twin}: one is a copy of the other"),
-            "run `rm /etc/machine-id && systemd-machine-id-setup` on one, then reboot it",
+            "run `rm -f /etc/machine-id /var/lib/dbus/machine-id && systemd-machine-id-setup` on one, \
+             then reboot it",
         );
     }
     let uuid = &facts.product_uuid;

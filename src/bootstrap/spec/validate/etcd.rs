@@ -114,4 +114,27 @@ fn is_own_folder(text: &str) -> bool {
         && text.chars().all(plain)
         && path.components().all(|part| !matches!(part, Component::ParentDir))
         && path.components().count() > 2
+        && !OTHERS.iter().any(|taken| path.starts_with(taken) || Path::new(taken).starts_with(path))
 }
+
+/// Folders that belong to others, who may empty them, or that do not last.
+const OTHERS: &[&str] = &[
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc/apiproxy",
+    "/etc/kubernetes",
+    "/proc",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/tmp",
+    "/usr/bin",
+    "/usr/lib",
+    "/usr/sbin",
+    "/var/lib/containerd",
+    "/var/lib/etcd",
+    "/var/lib/kubelet",
+    "/var/run",
+    "/var/tmp",
+];

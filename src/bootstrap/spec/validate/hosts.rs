@@ -141,9 +141,14 @@ impl Check<'_> {
 
     fn names(&mut self, site: &Site, text: Option<&str>) -> Option<Vec<String>> {
         let names = self.expand(site, "name", text)?;
-        if let Some(name) = names.iter().find(|name| !syntax::is_name(name, 63)) {
+        let is_taken = |name: &String| name == "localhost" || name.parse::<IpAddr>().is_ok();
+        if let Some(name) = names.iter().find(|name| is_taken(name) || !syntax::is_name(name, 63)) {
             let spot = self.spot(site, "name");
-            let hint = "use 1 to 63 lower-case letters, digits, dots and inner hyphens";
+            let hint = if is_taken(name) {
+                "give a name that stands for this host alone: it becomes its hostname"
+            } else {
+                "use 1 to 63 lower-case letters, digits, dots and inner hyphens"
+            };
             self.fault_at(&spot, format!("{} cannot be the name of a host", quoted(name)), hint);
         }
         Some(names)
@@ -306,7 +311,7 @@ fn address(text: &str) -> Result<IpAddr, (&'static str, &'static str)> {
         Err(_) => return Err(("is no IP address", hint)),
     };
     let link_local = match address {
-        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V4(address) => address.is_link_local() || address.is_broadcast(),
         IpAddr::V6(address) => address.is_unicast_link_local(),
     };
     let what = if address.is_unspecified() || address.is_multicast() || link_local {

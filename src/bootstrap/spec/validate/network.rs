@@ -79,6 +79,12 @@ impl Check<'_> {
                     let message = format!("{cidr} is a second range of the same family");
                     self.fault(at, message, hint);
                 }
+                Ok(cidr) if !cidr.is_unicast() => {
+                    let hint = "take a private range, such as 10.244.0.0/16";
+                    let message =
+                        format!("{cidr} has addresses that pods and services cannot have");
+                    self.fault(at, message, hint);
+                }
                 Ok(cidr) => cidrs.push(cidr),
                 Err(CidrError::NotFirst(network)) => {
                     let message = format!("{} is not the first address of its range", quoted(part));

@@ -91,10 +91,13 @@ pub(super) const KUBELET_FLAGS: &[(&str, &str)] = &[
 /// Of etcd.
 pub(super) const ETCD: &[(&str, &str)] = &[
     ("advertise-client-urls", HOSTS),
+    ("auto-tls", FILES),
     ("cert-file", FILES),
     ("client-cert-auth", "remove it: clients always need a certificate"),
     ("config-file", "remove it: etcd would read no other settings"),
     ("data-dir", "remove it: backups and restores have to know where the data is"),
+    ("discovery", HOSTS),
+    ("discovery-srv", HOSTS),
     ("force-new-cluster", "remove it: it would throw the other members out at each start"),
     ("initial-advertise-peer-urls", HOSTS),
     ("initial-cluster", HOSTS),
@@ -104,11 +107,14 @@ pub(super) const ETCD: &[(&str, &str)] = &[
     ("listen-client-urls", HOSTS),
     ("listen-peer-urls", HOSTS),
     ("name", NODE),
+    ("peer-auto-tls", FILES),
     ("peer-cert-file", FILES),
     ("peer-client-cert-auth", "remove it: members always need a certificate"),
     ("peer-key-file", FILES),
     ("peer-trusted-ca-file", FILES),
     ("trusted-ca-file", FILES),
+    ("unsafe-no-fsync", "remove it: a loss of power would take keys that were said to be written"),
+    ("wal-dir", "remove it: backups and restores have to know where the data is"),
 ];
 
 /// Of the `KubeletConfiguration`, by path.

@@ -1,6 +1,8 @@
 //! Connects to hosts: the handshake, who we are there, and the way to root.
 
+use std::fs::Permissions;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -79,7 +81,9 @@ impl Dialer {
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
         let runtime = runtime.filter(|folder| folder.is_dir() && folder.as_os_str().len() < 40);
         let parent = runtime.unwrap_or_else(|| PathBuf::from("/tmp"));
-        let folder = tempfile::Builder::new().prefix("apx").tempdir_in(parent)?;
+        let private = Permissions::from_mode(0o700);
+        let folder =
+            tempfile::Builder::new().prefix("apx").permissions(private).tempdir_in(parent)?;
         let gate = Gate::new(dialing.at_once);
         Ok(Self { dialing, gate, folder })
     }
