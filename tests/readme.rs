@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use apiproxy::bootstrap::backup::METRICS;
 use apiproxy::bootstrap::spec;
 use apiproxy::config::{self, Overrides};
 use apiproxy::metrics::{CATALOGUE, Kind};
@@ -61,6 +62,13 @@ fn the_metrics_are_the_codes() {
     });
     let rows: String = rows.collect();
     compare("metrics", &format!("\n| metric | type | meaning |\n|---|---|---|\n{rows}\n"));
+}
+
+#[test]
+fn the_metrics_of_backups_are_the_codes() {
+    let rows = METRICS.iter().map(|(name, text)| format!("| `{name}` | {text} |\n"));
+    let rows: String = rows.collect();
+    compare("backup metrics", &format!("\n| metric | meaning |\n|---|---|\n{rows}\n"));
 }
 
 #[test]

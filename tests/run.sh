@@ -34,6 +34,7 @@ need cc build-essential
 need chromium chromium
 need prometheus prometheus
 need promtool prometheus
+need prometheus-node-exporter prometheus-node-exporter
 need sshd openssh-server
 need sudo sudo
 need etcd etcd-server

@@ -17,6 +17,7 @@ mod manifest;
 mod name;
 mod prune;
 mod receive;
+mod rehearsal;
 mod schedule;
 mod seal;
 mod settings;
@@ -28,19 +29,23 @@ pub use contents::{Contents, ContentsError, check_sum};
 pub use copies::Copied;
 pub use depot::{Arrival, Depot, DepotError, Stored};
 pub use drill::{DrillError, Finding, Report, drill};
-pub use journal::Journal;
+pub use journal::{Drilled, JOURNAL, Journal, Logbook, METRICS};
 pub use manifest::{Label, Manifest, MemberNote, Part};
 pub use name::{BackupName, NameError};
 pub use prune::Rules;
 pub use receive::{Permit, receive};
+pub use rehearsal::{DRILL_SETTINGS, DrillSettings};
 pub use schedule::Schedule;
 pub use seal::{Identities, SealError, sealed};
 pub use settings::{EtcdAccess, SETTINGS, Settings, SettingsError, SshAccess, Target, Wanted};
-pub use take::{Asked, Outcome, TakeError, Taken, take};
+pub use take::{Asked, Outcome, TakeError, Taken, expect, take};
 pub use wire::{Order, Reply};
 
 /// Where node-exporter of Debian reads metrics of others from.
 pub const TEXTFILE: &str = "/var/lib/prometheus/node-exporter/apiproxy_etcd_backup.prom";
+
+/// The unit that holds drills on a host.
+pub const DRILL_UNIT: &str = "apiproxy-etcd-drill.service";
 
 /// The unit that takes backups on a host.
 pub const UNIT: &str = "apiproxy-etcd-backup.service";

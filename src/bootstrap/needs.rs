@@ -43,6 +43,11 @@ pub fn asks_stacked_etcd(cluster: &Cluster, host: &Host) -> bool {
     stacked && cluster.etcd.backup.is_some() && carries_etcd(cluster, host)
 }
 
+/// Are drills held on this host, with an etcd of their own?
+pub fn holds_drills(cluster: &Cluster, host: &Host) -> bool {
+    cluster.drill_host().is_some_and(|other| other.name == host.name)
+}
+
 /// Programs that kubeadm's own preflight wants, and the Debian package of each. `conntrack` until
 /// 1.31 (kube-proxy called it), `crictl` until 1.30 (kubeadm called it; a warning in 1.31).
 pub fn tools(version: Version) -> Vec<(&'static str, &'static str)> {

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use crate::config::{Document, read_text};
 
 pub use cluster::{
-    Artifacts, Cluster, Cni, Endpoint, Etcd, EtcdBackup, Extension, ExtensionKind, Host,
+    Artifacts, Cluster, Cni, Endpoint, Etcd, EtcdBackup, EtcdDrill, Extension, ExtensionKind, Host,
     Monitoring, Network, Overrides, Placement, Role, Ssh, Taint, Topology,
 };
 pub use cron::{CronFields, cron_fields};

@@ -38,10 +38,11 @@ impl Site {
              kubernetesVersion: v1.34.2\n  topology: external\n  ssh: {{ user: root }}\n  hosts:\n  \
              - {{ name: cp1, address: {}, roles: [controlPlane] }}\n  \
              - {{ name: e1, address: {}, roles: [etcd] }}\n  etcd:\n    \
-             backup: {{ copyTo: [cp1], keep: 2, schedule: \"{}\" }}\n",
+             backup: {{ copyTo: [cp1], keep: 2, schedule: \"{yearly}\", \
+             drill: {{ host: e1, schedule: \"{yearly}\" }} }}\n",
             plane.address(),
             member.address(),
-            super::rig::YEARLY,
+            yearly = super::rig::YEARLY,
         );
         fs::write(&file, text).unwrap();
         let cluster = Arc::new(spec::load(&file).unwrap_or_else(|error| panic!("{error}")));
@@ -72,7 +73,7 @@ impl Site {
         let mut steps = etcd::steps(&self.cluster, &keys, Renewal::WhenDue);
         let sources = spec::sources(&self.file).unwrap();
         let mut backups = backup::steps(&self.cluster, &sources);
-        let order = [backup::KEY, backup::STORE, backup::BACKUP];
+        let order = [backup::KEY, backup::STORE, backup::BACKUP, backup::DRILL, backup::GONE];
         backups.sort_by_key(|step| order.iter().position(|name| *name == step.id().name));
         steps.extend(backups);
         steps
@@ -80,11 +81,15 @@ impl Site {
 
     /// Does what is not done yet; its names.
     fn apply(&self) -> Result<Vec<String>, StepError> {
+        self.carry_out(self.steps())
+    }
+
+    fn carry_out(&self, steps: Vec<Arc<dyn Step>>) -> Result<Vec<String>, StepError> {
         let cx = self.context();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut done = Vec::new();
-            for step in self.steps() {
+            for step in steps {
                 if step.check(&cx).await? == Check::Done {
                     continue;
                 }
@@ -122,7 +127,7 @@ fn apply_makes_hosts_take_and_keep_backups() {
     }
     let site = Site::new();
     let done = site.apply().unwrap();
-    let ours = ["e1/backup-key", "cp1/backup-store", "e1/backup"];
+    let ours = ["e1/backup-key", "cp1/backup-store", "e1/backup", "e1/backup-drill"];
     assert!(done.ends_with(&ours.map(str::to_owned)), "{done:?}");
     assert_eq!(site.apply().unwrap(), [""; 0], "the second run changes nothing");
     let member = &site.member;
@@ -153,12 +158,62 @@ fn apply_makes_hosts_take_and_keep_backups() {
         metrics.contains("apiproxy_etcd_backup_last_run_success{cluster=\"prod\"} 1"),
         "{metrics}"
     );
+    let modes = "cd /var/lib/prometheus && stat -c %a . node-exporter node-exporter/*.prom";
+    assert_eq!(member.exec(modes), "755\n755\n644\n", "node-exporter is another user");
+    // So does the unit of drills.
+    member.exec("systemctl start apiproxy-etcd-drill.service");
+    let metrics = member.exec("cat /var/lib/prometheus/node-exporter/apiproxy_etcd_backup.prom");
+    let drilled = "apiproxy_etcd_backup_last_drill_success{cluster=\"prod\"} 1\n";
+    assert!(metrics.contains(drilled) && metrics.contains("_due_timestamp_seconds{"), "{metrics}");
     // A second run in the same slot leaves it at that.
     member.exec(&format!("systemctl start {UNIT}.service"));
     assert_eq!(site.json(&["list"])["backups"].as_array().unwrap().len(), 1);
 
     over_ssh(&site);
     what_changed_is_put_right(&site);
+    let mut site = site;
+    an_upgrade_is_told(&mut site);
+    what_is_not_wished_leaves_and_backups_stay(&mut site);
+}
+
+impl Site {
+    /// The file says something else from now on.
+    fn edit(&mut self, from: &str, to: &str) {
+        let text = fs::read_to_string(&self.file).unwrap();
+        assert_eq!(text.matches(from).count(), 1, "{text}");
+        fs::write(&self.file, text.replace(from, to)).unwrap();
+        let cluster = spec::load(&self.file).unwrap_or_else(|error| panic!("{error}"));
+        self.cluster = Arc::new(cluster);
+    }
+}
+
+fn an_upgrade_is_told(site: &mut Site) {
+    site.edit("v1.34.2", "v1.35.1");
+    let sources = spec::sources(&site.file).unwrap();
+    let steps = || backup::upgraded(&site.cluster, &sources, &[]);
+    assert_eq!(site.carry_out(steps()).unwrap(), ["e1/backup"]);
+    let config = site.member.exec("cat /etc/apiproxy/backup/config.json");
+    assert!(config.contains("\"kubernetesVersion\": \"v1.35.1\""), "{config}");
+    assert_eq!(site.carry_out(steps()).unwrap(), [""; 0]);
+}
+
+fn what_is_not_wished_leaves_and_backups_stay(site: &mut Site) {
+    let kept = |site: &Site| {
+        let copies = site.plane.exec(&format!("ls {COPIES}/*.tar"));
+        (copies, site.member.exec("ls /var/lib/apiproxy/backups/*.tar"))
+    };
+    let before = kept(site);
+    site.edit("    backup: {", "    extraArgs: {}\n  # backup: {");
+    assert_eq!(site.apply().unwrap(), ["cp1/backup-gone", "e1/backup-gone"]);
+    assert_eq!(kept(site), before);
+    let left = "ls -d /etc/apiproxy/backup /etc/systemd/system/apiproxy-etcd-[bd]* \
+                /var/lib/prometheus/node-exporter/* /var/lib/apiproxy/backup-journal.* 2>/dev/null; \
+                systemctl list-timers --all | grep apiproxy; getent passwd apiproxy-backup; true";
+    for machine in [&site.plane, &site.member] {
+        assert_eq!(machine.exec(left), "");
+    }
+    assert_eq!(site.plane.exec(&format!("stat -c '%U %a' {COPIES}")), "root 700\n");
+    assert_eq!(site.apply().unwrap(), [""; 0]);
 }
 
 fn over_ssh(site: &Site) {

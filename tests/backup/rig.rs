@@ -145,10 +145,12 @@ impl Rig {
             },
             files: vec![wanted("sa.key"), wanted("cluster.yaml")],
             textfile: path(&format!("{name}.prom")),
+            journal: path(&format!("{name}.journal")),
         }
     }
 
-    fn write(&self, settings: &Settings) -> PathBuf {
+    /// Writes the settings of a host.
+    pub(crate) fn write(&self, settings: &Settings) -> PathBuf {
         let path = self.folder.path().join(format!("{}.json", settings.host));
         fs::write(&path, serde_json::to_string(settings).unwrap()).unwrap();
         path

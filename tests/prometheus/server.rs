@@ -19,14 +19,19 @@ pub(crate) struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts it on a scrape target and the text of a rule file.
+    /// Starts it on a proxy and the text of a rule file.
     pub(crate) fn start(target: SocketAddr, rules: &str) -> Self {
+        Self::of_job("apiproxy", target, "apiproxy_build_info", rules)
+    }
+
+    /// Starts it on a target of a job, and waits until it has a metric of that.
+    pub(crate) fn of_job(job: &str, target: SocketAddr, metric: &str, rules: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str| folder.path().join(name);
         fs::write(file("rules.yaml"), rules).unwrap();
         let config = format!(
             "global: {{ scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms }}\n\
-             rule_files: [rules.yaml]\nscrape_configs:\n  - job_name: apiproxy\n    \
+             rule_files: [rules.yaml]\nscrape_configs:\n  - job_name: {job}\n    \
              static_configs: [{{ targets: [\"{target}\"] }}]\n"
         );
         fs::write(file("prometheus.yml"), config).unwrap();
@@ -43,12 +48,12 @@ impl Prometheus {
             .spawn()
             .unwrap();
         let server = Self { _child: Running(child), _folder: folder, address };
-        wait_for("Prometheus has scraped the proxy", Duration::from_mins(1), || {
+        wait_for("Prometheus has scraped its target", Duration::from_mins(1), || {
             let ready = Command::new("curl")
                 .args(["-sf", &server.url("/-/ready")])
                 .output()
                 .is_ok_and(|output| output.status.success());
-            (ready && !server.query("apiproxy_build_info").is_empty()).then_some(())
+            (ready && !server.query(metric).is_empty()).then_some(())
         });
         server
     }

@@ -137,7 +137,8 @@ pub fn items(cluster: &Cluster, arch: &str) -> Vec<Item> {
         .map(|program| kubernetes(program, version, arch))
         .collect();
     all.extend([containerd(arch), runc(arch), cni_plugins(arch), crictl(version, arch)]);
-    if cluster.topology == Topology::External {
+    // With etcd in pods, etcdctl is what backups are taken with, and all of it what drills are held with.
+    if cluster.topology == Topology::External || cluster.etcd.backup.is_some() {
         all.push(etcd(cluster.etcd.version, arch));
     }
     all.push(apiproxy(arch));

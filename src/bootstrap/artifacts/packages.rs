@@ -116,11 +116,10 @@ pub fn packages(cluster: &Cluster, host: &Host) -> Vec<Package> {
         let tools = needs::tools(version);
         all.extend(tools.into_iter().map(|(tool, package)| Package::any(package, Some(tool))));
     }
-    if needs::runs_etcd_itself(cluster, host) {
+    if needs::runs_etcd_itself(cluster, host) || needs::holds_drills(cluster, host) {
         all.push(Package::any("etcd-server", Some("etcd")));
         all.push(Package::any("etcd-client", Some("etcdctl")));
-    }
-    if needs::asks_stacked_etcd(cluster, host) {
+    } else if needs::asks_stacked_etcd(cluster, host) {
         all.push(Package::any("etcd-client", Some("etcdctl")));
     }
     all

@@ -210,9 +210,32 @@ fn run(
     }
 }
 
-/// The last line of what it said; etcdctl says first what its client library logs.
+/// The last line of what it said; etcdctl says first what its client library logs. Of that, what is wrong
+/// with a certificate counts: the last line then tells of a time that is over.
 fn said(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
-    line.unwrap_or("it said nothing").trim_start_matches("Error: ").to_owned()
+    let line = line.unwrap_or("it said nothing").trim_start_matches("Error: ");
+    let reason = text.split_once("x509: ").map(|(_, rest)| rest);
+    let end = |c: char| matches!(c, '"' | '\\' | '\n');
+    match reason.and_then(|rest| rest.split(end).next()) {
+        Some(reason) if !line.contains(reason) => format!("{line}: {reason}"),
+        _ => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_certificate_is_told() {
+        let logged = r#"{"level":"warn","error":"rpc error: desc = \"transport: authentication handshake failed: x509: certificate has expired or is not yet valid: current time A is after B\""}"#;
+        let line = "Failed to get the status of endpoint (context deadline exceeded)";
+        let text = format!("{logged}\n{line}\n");
+        let reason = "certificate has expired or is not yet valid: current time A is after B";
+        assert_eq!(said(text.as_bytes()), format!("{line}: {reason}"));
+        assert_eq!(said(b"log\nError: no quorum\n\n"), "no quorum");
+        assert_eq!(said(b""), "it said nothing");
+    }
 }

@@ -1,20 +1,26 @@
-//! What a host remembers of its backups, and the metrics that are made of it for node-exporter.
+//! What a host remembers of its backups, and tells node-exporter.
+
+mod metrics;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// The file in the folder of backups.
-pub(super) const JOURNAL: &str = ".journal.json";
+pub use metrics::METRICS;
+
+/// Where a host remembers it: not with the backups, for several hosts may share that folder.
+pub const JOURNAL: &str = "/var/lib/apiproxy/backup-journal.json";
 
 /// What a host remembers. Times are seconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Journal {
+    /// Since when this host remembers anything.
+    pub since: Option<u64>,
     /// When a backup was last due here, or asked for.
     pub last_run: Option<u64>,
     /// Did all go well then?
@@ -23,109 +29,110 @@ pub struct Journal {
     pub last_success: Option<u64>,
     /// The time of the newest backup of the cluster that this host knows of, whoever took it.
     pub newest: Option<u64>,
+    /// When the backup after that one is due.
+    pub due: Option<u64>,
     /// The length of the last one taken here, in bytes.
     pub size: Option<u64>,
     /// How long it took, in milliseconds.
     pub duration: Option<u64>,
-    /// When a backup was last restored as a drill here, and all was as it should be.
+    /// When a backup was last restored as a drill with what this host has, and all was as it should be.
     pub last_restore: Option<u64>,
+    /// The last drill of that kind, whatever came of it.
+    pub last_drill: Option<Drilled>,
     /// The hosts that get copies, and whether they had all of them last time.
     pub copies: BTreeMap<String, bool>,
     /// How many backups lie here.
-    pub stored: usize,
+    pub stored: Option<usize>,
+}
+
+/// What is remembered of a drill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Drilled {
+    /// When it ended, in seconds since 1970.
+    pub at: u64,
+    /// Was all as it should be?
+    pub passed: bool,
+    /// How long it took, in milliseconds.
+    pub duration: u64,
+}
+
+/// Where a host remembers, and where it tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logbook {
+    /// The cluster that it is about.
+    pub cluster: String,
+    /// The journal's file.
+    pub journal: PathBuf,
+    /// The file of node-exporter's textfile collector.
+    pub textfile: PathBuf,
 }
 
 impl Journal {
-    /// Reads it; an empty one if there is none, or none that can be read.
-    pub fn load(folder: &Path) -> Self {
-        let json = fs::read(folder.join(JOURNAL)).ok();
-        json.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default()
-    }
-
-    /// Writes it, and the metrics.
-    ///
-    /// # Errors
-    /// If one of them cannot be written.
-    pub fn save(&self, folder: &Path, cluster: &str, textfile: &Path) -> io::Result<()> {
-        replace(&folder.join(JOURNAL), &serde_json::to_vec_pretty(self)?)?;
-        if let Some(folder) = textfile.parent() {
-            fs::create_dir_all(folder)?;
+    /// A drill has ended.
+    pub fn drilled(&mut self, drilled: Drilled) {
+        self.last_drill = Some(drilled);
+        if drilled.passed {
+            self.last_restore = Some(drilled.at);
         }
-        replace(textfile, self.metrics(cluster).as_bytes())
-    }
-
-    /// The metrics, in the text format of Prometheus.
-    pub fn metrics(&self, cluster: &str) -> String {
-        let mut text = String::new();
-        let mut gauge = |name: &str, help: &str, values: &[(String, Option<String>)]| {
-            let values =
-                values.iter().filter_map(|(labels, value)| Some((labels, value.as_ref()?)));
-            let lines: Vec<_> = values
-                .map(|(labels, value)| {
-                    format!(
-                        "apiproxy_etcd_backup_{name}{{cluster=\"{cluster}\"{labels}}} {value}\n"
-                    )
-                })
-                .collect();
-            if !lines.is_empty() {
-                let name = format!("apiproxy_etcd_backup_{name}");
-                let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n");
-                text.extend(lines);
-            }
-        };
-        let number =
-            |value: Option<u64>| vec![(String::new(), value.map(|value| value.to_string()))];
-        let yes = |value: bool| Some(u8::from(value).to_string());
-        gauge(
-            "newest_timestamp_seconds",
-            "When the newest backup was taken that this host knows of.",
-            &number(self.newest),
-        );
-        gauge(
-            "last_run_timestamp_seconds",
-            "When a backup was last due on this host.",
-            &number(self.last_run),
-        );
-        gauge(
-            "last_run_success",
-            "Did the last run on this host do all it should?",
-            &[(String::new(), self.last_run.and(yes(self.last_run_ok)))],
-        );
-        gauge(
-            "last_success_timestamp_seconds",
-            "When this host last took a whole backup that is verified in all places.",
-            &number(self.last_success),
-        );
-        gauge("size_bytes", "Length of the last backup taken here.", &number(self.size));
-        let seconds = self.duration.map(|ms| format!("{}.{:03}", ms / 1000, ms % 1000));
-        gauge(
-            "duration_seconds",
-            "How long the last backup took here, with its copies.",
-            &[(String::new(), seconds)],
-        );
-        gauge(
-            "last_verified_restore_timestamp_seconds",
-            "When a backup was last restored as a drill here and found good.",
-            &number(self.last_restore),
-        );
-        let copies = self.copies.iter();
-        let copies: Vec<_> =
-            copies.map(|(host, ok)| (format!(",target=\"{host}\""), yes(*ok))).collect();
-        gauge("copies_complete", "Does this host have all copies that it should?", &copies);
-        gauge("stored", "How many backups lie on this host.", &number(Some(self.stored as u64)));
-        text
     }
 }
 
+impl Logbook {
+    /// What is remembered; nothing if there is no journal, or none that can be read.
+    pub fn read(&self) -> Journal {
+        let json = fs::read(&self.journal).ok();
+        json.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default()
+    }
+
+    /// Changes what is remembered, and tells it: one at a time, and the metrics even if the disk has no room
+    /// for the journal.
+    ///
+    /// # Errors
+    /// If one of the files cannot be written.
+    pub fn change(&self, now: u64, change: impl FnOnce(&mut Journal)) -> io::Result<()> {
+        let locked = self.lock();
+        let mut journal = self.read();
+        journal.since.get_or_insert(now);
+        change(&mut journal);
+        let json = serde_json::to_vec_pretty(&journal)?;
+        let kept = replace(&self.journal, &json, 0o600);
+        let told = replace(&self.textfile, journal.metrics(&self.cluster).as_bytes(), 0o644);
+        locked.map(drop).and(kept).and(told)
+    }
+
+    /// Let go when the file is closed.
+    fn lock(&self) -> io::Result<File> {
+        make_folder(&self.journal)?;
+        let path = self.journal.with_extension("lock");
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        file.lock()?;
+        Ok(file)
+    }
+}
+
+/// Makes the folder of a file where there is none, and lets others pass whatever our umask: node-exporter is
+/// another user.
+fn make_folder(file: &Path) -> io::Result<()> {
+    let missing: Vec<_> = file.ancestors().skip(1).take_while(|folder| !folder.exists()).collect();
+    for folder in missing.into_iter().rev() {
+        match DirBuilder::new().mode(0o755).create(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?,
+        }
+    }
+    Ok(())
+}
+
 /// Replaces a file as a whole.
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    make_folder(path)?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".apiproxy").tempfile_in(folder)?;
     io::Write::write_all(&mut file, content)?;
+    file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
-    // node-exporter is another user.
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    file.as_file().set_permissions(mode)?;
     file.persist(path).map(drop).map_err(|error| error.error)
 }
 
@@ -133,34 +140,51 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn logbook(folder: &Path) -> Logbook {
+        let (journal, textfile) = (folder.join("state/journal.json"), folder.join("a/b/x.prom"));
+        Logbook { cluster: "prod".to_owned(), journal, textfile }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
     #[test]
-    fn what_is_remembered_is_told_and_nothing_else() {
+    fn what_is_remembered_is_told_to_another_user() {
         let folder = tempfile::tempdir().unwrap();
-        let textfile = folder.path().join("exporter/backup.prom");
-        assert_eq!(Journal::load(folder.path()), Journal::default());
-        let journal = Journal {
-            last_run: Some(30),
-            newest: Some(20),
-            duration: Some(1_250),
-            copies: BTreeMap::from([("s1".to_owned(), false)]),
-            stored: 3,
-            ..Journal::default()
-        };
-        journal.save(folder.path(), "prod", &textfile).unwrap();
-        assert_eq!(Journal::load(folder.path()), journal);
-        let text = fs::read_to_string(textfile).unwrap();
-        let values: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        let all = [
-            "apiproxy_etcd_backup_newest_timestamp_seconds{cluster=\"prod\"} 20",
-            "apiproxy_etcd_backup_last_run_timestamp_seconds{cluster=\"prod\"} 30",
-            "apiproxy_etcd_backup_last_run_success{cluster=\"prod\"} 0",
-            "apiproxy_etcd_backup_duration_seconds{cluster=\"prod\"} 1.250",
-            "apiproxy_etcd_backup_copies_complete{cluster=\"prod\",target=\"s1\"} 0",
-            "apiproxy_etcd_backup_stored{cluster=\"prod\"} 3",
-        ];
-        assert_eq!(values, all);
-        assert_eq!(text.matches("# TYPE ").count(), all.len());
-        fs::write(folder.path().join(JOURNAL), "{").unwrap();
-        assert_eq!(Journal::load(folder.path()), Journal::default(), "a torn one is none");
+        let book = logbook(folder.path());
+        assert_eq!(book.read(), Journal::default());
+        book.change(7, |journal| journal.newest = Some(20)).unwrap();
+        book.change(8, |journal| {
+            journal.drilled(Drilled { at: 8, passed: true, duration: 1 });
+            journal.drilled(Drilled { at: 9, passed: false, duration: 2 });
+        })
+        .unwrap();
+        let journal = book.read();
+        assert_eq!((journal.since, journal.newest), (Some(7), Some(20)));
+        assert_eq!(journal.last_restore, Some(8), "the one that passed");
+        assert!(!journal.last_drill.unwrap().passed);
+        assert_eq!((mode(&book.textfile), mode(&book.journal)), (0o644, 0o600));
+        assert_eq!(
+            (mode(&folder.path().join("a")), mode(&folder.path().join("a/b"))),
+            (0o755, 0o755)
+        );
+        // Nothing but the file is left for the collector to read.
+        assert_eq!(fs::read_dir(folder.path().join("a/b")).unwrap().count(), 1);
+        fs::write(&book.journal, "{").unwrap();
+        assert_eq!(book.read(), Journal::default(), "a torn one is none");
+    }
+
+    #[test]
+    fn the_metrics_are_told_where_the_journal_cannot_be_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut book = logbook(folder.path());
+        book.journal = PathBuf::from("/dev/null/journal.json");
+        book.change(7, |journal| journal.last_run = Some(7)).unwrap_err();
+        let text = fs::read_to_string(&book.textfile).unwrap();
+        assert!(
+            text.contains("apiproxy_etcd_backup_last_run_success{cluster=\"prod\"} 0\n"),
+            "{text}"
+        );
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::journal::{JOURNAL, Logbook};
 use super::schedule::Schedule;
 use crate::bootstrap::spec::is_cluster_name;
 
@@ -39,6 +40,13 @@ pub struct Settings {
     pub files: Vec<Wanted>,
     /// Where node-exporter reads metrics from.
     pub textfile: PathBuf,
+    /// Where this host remembers what came of them.
+    #[serde(default = "journal")]
+    pub journal: PathBuf,
+}
+
+fn journal() -> PathBuf {
+    PathBuf::from(JOURNAL)
 }
 
 /// How etcd is asked.
@@ -99,13 +107,19 @@ pub struct SettingsError {
     reason: String,
 }
 
+impl SettingsError {
+    pub(super) fn new(path: &Path, reason: &dyn std::fmt::Display) -> Self {
+        Self { path: path.to_owned(), reason: reason.to_string() }
+    }
+}
+
 impl Settings {
     /// Reads a file.
     ///
     /// # Errors
     /// If it cannot be read, or is not what `apply` writes.
     pub fn load(path: &Path) -> Result<Self, SettingsError> {
-        let wrong = |reason: String| SettingsError { path: path.to_owned(), reason };
+        let wrong = |reason: String| SettingsError::new(path, &reason);
         let json = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
         let settings: Self =
             serde_json::from_slice(&json).map_err(|error| wrong(error.to_string()))?;
@@ -122,5 +136,14 @@ impl Settings {
     /// If the schedule is none.
     pub fn schedule(&self) -> Result<Schedule, String> {
         Schedule::parse(&self.schedule)
+    }
+
+    /// Where this host remembers.
+    pub fn logbook(&self) -> Logbook {
+        Logbook {
+            cluster: self.cluster.clone(),
+            journal: self.journal.clone(),
+            textfile: self.textfile.clone(),
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod pack;
 mod turn;
 
+use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -36,8 +37,13 @@ pub enum Asked {
 pub enum Outcome {
     /// It was taken here.
     Taken(Box<Taken>),
-    /// It is not for this host to take: why.
-    Left(String),
+    /// It is not for this host to take.
+    Left {
+        /// Why.
+        why: String,
+        /// What became of the copies of earlier ones, if some were missing.
+        copied: Option<Vec<Copied>>,
+    },
 }
 
 /// A backup that was taken.
@@ -102,24 +108,24 @@ pub enum TakeError {
 /// If none was taken.
 pub fn take(settings: &Settings, asked: Asked) -> Result<Outcome, TakeError> {
     let begin = Instant::now();
-    let depot = Depot::open(&settings.directory)?;
     let control = Etcdctl::new(&settings.etcd);
-    let result = run(settings, asked, &depot, &control, begin);
-    let mut journal = Journal::load(depot.folder());
-    journal.last_run = Some(seconds(SystemTime::now()));
-    journal.last_run_ok = match &result {
-        Ok(Outcome::Taken(taken)) => {
-            record(&mut journal, taken);
-            taken.is_well()
-        }
-        Ok(Outcome::Left(_)) => true,
-        Err(_) => false,
-    };
-    if let Ok(Some(newest)) = claim::newest(&control, &settings.cluster) {
-        journal.newest = journal.newest.max(Some(newest.seconds));
+    let book = settings.logbook();
+    let result = Depot::open(&settings.directory)
+        .map_err(TakeError::from)
+        .and_then(|depot| run(settings, asked, &depot, &control, begin, &book.read()));
+    if let Err(TakeError::Depot(DepotError::Busy(_))) = result {
+        // The other one tells what comes of it.
+        return result;
     }
-    journal.stored = depot.list().map_or(0, |all| all.len());
-    let saved = journal.save(depot.folder(), &settings.cluster, &settings.textfile);
+    let newest = claim::newest(&control, &settings.cluster).ok().flatten();
+    let stored = Depot::existing(&settings.directory).and_then(|depot| depot.list().ok());
+    let now = seconds(SystemTime::now());
+    let saved = book.change(now, |journal| {
+        journal.stored = stored.map(|all| all.len());
+        note(journal, now, &result);
+        journal.newest = journal.newest.max(newest.map(|name| name.seconds));
+        due(settings, journal);
+    });
     match (result, saved) {
         (Ok(Outcome::Taken(mut taken)), Err(error)) => {
             taken.warnings.push(format!("the metrics cannot be written: {error}"));
@@ -129,20 +135,55 @@ pub fn take(settings: &Settings, asked: Asked) -> Result<Outcome, TakeError> {
     }
 }
 
+/// Has this host remember since when it takes backups and when the next one is due, and tell it.
+///
+/// # Errors
+/// If that cannot be written.
+pub fn expect(settings: &Settings) -> io::Result<()> {
+    settings.logbook().change(seconds(SystemTime::now()), |journal| due(settings, journal))
+}
+
+/// When the next one is due, by the schedule as it is now.
+fn due(settings: &Settings, journal: &mut Journal) {
+    let since = journal.newest.max(journal.since);
+    journal.due = settings.schedule().ok().zip(since).and_then(|(all, since)| all.next(since));
+}
+
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-fn record(journal: &mut Journal, taken: &Taken) {
-    let name = &taken.label.manifest.name;
-    journal.newest = journal.newest.max(Some(name.seconds));
-    if taken.is_well() {
-        journal.last_success = Some(name.seconds);
-    }
-    journal.size = Some(taken.label.size);
-    journal.duration = u64::try_from(taken.time.as_millis()).ok();
-    let copies = taken.copied.iter();
-    journal.copies = copies.map(|copied| (copied.host.clone(), copied.fault.is_none())).collect();
+fn note(journal: &mut Journal, now: u64, result: &Result<Outcome, TakeError>) {
+    journal.last_run = Some(now);
+    journal.last_run_ok = match result {
+        Ok(Outcome::Taken(taken)) => {
+            let name = &taken.label.manifest.name;
+            journal.newest = journal.newest.max(Some(name.seconds));
+            if taken.is_well() {
+                journal.last_success = Some(name.seconds);
+            }
+            journal.size = Some(taken.label.size);
+            journal.duration = u64::try_from(taken.time.as_millis()).ok();
+            note_copies(journal, &taken.copied);
+            taken.is_well()
+        }
+        Ok(Outcome::Left { copied, .. }) => {
+            if let Some(copied) = copied {
+                note_copies(journal, copied);
+            }
+            journal.copies.values().all(|complete| *complete)
+        }
+        // Of the copies nothing is known any more.
+        Err(_) => {
+            journal.copies.clear();
+            false
+        }
+    };
+}
+
+fn note_copies(journal: &mut Journal, copied: &[Copied]) {
+    let each = copied.iter().map(|copied| (copied.host.clone(), copied.fault.is_none()));
+    journal.copies = each.collect();
 }
 
 fn run(
@@ -151,13 +192,19 @@ fn run(
     depot: &Depot,
     control: &Etcdctl,
     begin: Instant,
+    journal: &Journal,
 ) -> Result<Outcome, TakeError> {
     let status = control.status()?;
     let turn = match asked {
         Asked::Now => None,
         Asked::BySchedule { turn } => match turn::wait(settings, control, &status, turn)? {
             Turned::Ours(ours) => Some(ours),
-            Turned::Left(why) => return Ok(Outcome::Left(why)),
+            Turned::Left(why) => {
+                // A host that was away gets what it missed, whoever takes the next one.
+                let lacking = journal.copies.values().any(|complete| !complete);
+                let copied = if lacking { Some(copy(settings, depot)?) } else { None };
+                return Ok(Outcome::Left { why, copied });
+            }
         },
     };
     let locked = depot.lock()?;

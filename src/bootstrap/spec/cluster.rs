@@ -48,6 +48,14 @@ impl Cluster {
         self.hosts.iter().filter(move |host| host.roles.contains(&role))
     }
 
+    /// Where drills are held by a timer, if there are to be any: by default on the first host that gets copies,
+    /// or else on the first of etcd.
+    pub fn drill_host(&self) -> Option<&Host> {
+        let backup = self.etcd.backup.as_ref()?;
+        let named = backup.drill.as_ref()?.host.as_ref().or(backup.copy_to.first());
+        named.map_or_else(|| self.etcd_hosts().next(), |name| self.host(name))
+    }
+
     /// The hosts that carry an etcd member.
     pub fn etcd_hosts(&self) -> impl Iterator<Item = &Host> {
         self.with_role(match self.topology {
@@ -235,6 +243,19 @@ pub struct EtcdBackup {
     pub copy_to: Vec<String>,
     /// Public keys of age(1) that they are encrypted for; plain when there are none.
     pub recipients: Vec<String>,
+    /// Drills by a timer, if there are to be any.
+    pub drill: Option<EtcdDrill>,
+}
+
+/// When and where the newest backup is restored to prove it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EtcdDrill {
+    /// Five fields as in crontab(5).
+    pub schedule: String,
+    /// The host, which has backups; [`Cluster::drill_host`] if it is not named.
+    pub host: Option<String>,
+    /// The private key of age on that host; none where backups are plain.
+    pub identity_file: Option<String>,
 }
 
 /// Prometheus and its company.

@@ -189,6 +189,24 @@ const KEYS: &[KeyDoc] = &[
         "Whom backups are encrypted for; they are plain when there are none",
     ),
     key(
+        "spec.etcd.backup.drill.schedule",
+        "30 4 * * 0",
+        "five fields as in crontab",
+        "When the newest backup is restored to prove it, in UTC; never without `drill`",
+    ),
+    key(
+        "spec.etcd.backup.drill.host",
+        "",
+        "a host of etcd, or one in `copyTo`",
+        "Where; without it on the first in `copyTo`, or else the first host of etcd",
+    ),
+    key(
+        "spec.etcd.backup.drill.identityFile",
+        "",
+        "whole path on that host",
+        "Private key of age that you put there; required with `recipients`",
+    ),
+    key(
         "spec.monitoring.enabled",
         "true",
         "`true`, `false`",

@@ -168,6 +168,15 @@ pub(super) struct Backup {
     pub(super) copy_to: Option<List<String>>,
     #[schemars(with = "Option<Vec<String>>")]
     pub(super) recipients: Option<List<String>>,
+    pub(super) drill: Option<Drill>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Drill {
+    pub(super) schedule: Option<String>,
+    pub(super) host: Option<String>,
+    pub(super) identity_file: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

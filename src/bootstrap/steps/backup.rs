@@ -3,6 +3,8 @@
 
 mod cluster_files;
 mod config;
+mod drill;
+mod gone;
 mod key;
 mod leave;
 mod place;
@@ -27,6 +29,11 @@ pub const STORE: &str = "backup-store";
 /// The step that has an etcd host take backups.
 pub const BACKUP: &str = "backup";
 
+/// The step that has a host hold drills.
+pub const DRILL: &str = "backup-drill";
+/// The step that takes away what a host no longer needs.
+pub const GONE: &str = "backup-gone";
+
 /// The folder of what an etcd host needs for backups.
 const FOLDER: &str = "/etc/apiproxy/backup";
 /// The private key of an etcd host; the public one has `.pub` behind it.
@@ -49,8 +56,33 @@ struct Shared {
     sources: Vec<SourceFile>,
 }
 
-/// The steps of backups; none if there are to be none.
+/// The steps of backups: those that make what is wished, and one on each host that takes away what is not.
 pub fn steps(cluster: &Arc<Cluster>, sources: &[SourceFile]) -> Vec<Arc<dyn Step>> {
+    let gone = |host: &Host| -> Arc<dyn Step> {
+        Arc::new(gone::Gone { cluster: cluster.clone(), host: host.clone() })
+    };
+    let mut steps = wished(cluster, sources);
+    steps.extend(cluster.hosts.iter().map(gone));
+    steps
+}
+
+/// The hosts that take backups are told of what these steps of an upgrade have changed.
+pub fn upgraded(
+    cluster: &Arc<Cluster>,
+    sources: &[SourceFile],
+    steps: &[Arc<dyn Step>],
+) -> Vec<Arc<dyn Step>> {
+    let Some(backup) = cluster.etcd.backup.clone() else { return Vec::new() };
+    let shared = Shared { cluster: cluster.clone(), backup, sources: sources.to_vec() };
+    let (shared, ids) = (Arc::new(shared), steps.iter().map(|step| step.id()).collect::<Vec<_>>());
+    let place = |host: &Host| -> Arc<dyn Step> {
+        let upgraded = Some(ids.clone());
+        Arc::new(Place { shared: shared.clone(), host: host.clone(), upgraded })
+    };
+    cluster.etcd_hosts().map(place).collect()
+}
+
+fn wished(cluster: &Arc<Cluster>, sources: &[SourceFile]) -> Vec<Arc<dyn Step>> {
     let mut steps: Vec<Arc<dyn Step>> = Vec::new();
     let Some(backup) = cluster.etcd.backup.clone() else { return steps };
     let (cluster, sources) = (cluster.clone(), sources.to_vec());
@@ -59,10 +91,15 @@ pub fn steps(cluster: &Arc<Cluster>, sources: &[SourceFile]) -> Vec<Arc<dyn Step
         if shared.targets(host).next().is_some() {
             steps.push(Arc::new(key::Key { host: host.clone() }));
         }
-        steps.push(Arc::new(Place { shared: shared.clone(), host: host.clone() }));
+        steps.push(Arc::new(Place { shared: shared.clone(), host: host.clone(), upgraded: None }));
     }
     for host in shared.stores().filter(|host| shared.givers(host).next().is_some()) {
         steps.push(Arc::new(store::Store { shared: shared.clone(), host: host.clone() }));
+    }
+    if let Some(drill) = shared.backup.drill.clone()
+        && let Some(host) = shared.cluster.drill_host().cloned()
+    {
+        steps.push(Arc::new(drill::Drill { shared: shared.clone(), host, wished: drill }));
     }
     steps
 }

@@ -51,7 +51,8 @@ pub fn steps(cluster: &Arc<Cluster>, program: &Path) -> Vec<Arc<dyn Step>> {
 fn parts(cluster: &Cluster, host: &Host) -> Vec<Part> {
     let node = needs::is_node(host);
     let mut parts = vec![Part::Kernel];
-    if node || needs::runs_etcd_itself(cluster, host) {
+    let etcd = needs::runs_etcd_itself(cluster, host) || needs::holds_drills(cluster, host);
+    if node || etcd {
         parts.push(Part::Programs);
     }
     if node {

@@ -80,6 +80,10 @@ pub fn replaced(cluster: &Cluster, old: &str, new: &str) -> Result<Cluster, Step
         for name in backup.copy_to.iter_mut().filter(|name| *name == old) {
             new.clone_into(name);
         }
+        let drill = backup.drill.as_mut().and_then(|drill| drill.host.as_mut());
+        if let Some(host) = drill.filter(|host| *host == old) {
+            new.clone_into(host);
+        }
     }
     Ok(replaced)
 }

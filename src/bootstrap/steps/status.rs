@@ -21,6 +21,7 @@ use crate::bootstrap::kubernetes::{Api, Member, Node};
 use crate::bootstrap::spec::{Host, Role, Topology};
 use host::Seen;
 
+pub use host::lacks;
 pub use member::MemberStatus;
 pub use proxy::{ProxyStatus, Server};
 

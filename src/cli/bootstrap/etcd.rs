@@ -4,6 +4,7 @@ mod backup;
 mod drill;
 mod list;
 mod local;
+mod note;
 
 use crate::bootstrap::transport::Output;
 use crate::cli::CliError;
@@ -25,6 +26,9 @@ pub(in crate::cli) enum Args {
     /// Say what lies in a folder of backups, as JSON.
     #[command(hide = true)]
     Inventory(local::InventoryArgs),
+    /// Have this host remember what came of a drill, or when the next backup is due, for its metrics.
+    #[command(hide = true)]
+    Note(note::Args),
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
@@ -35,6 +39,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         Args::Drill(args) => drill::run(args),
         Args::Receive(args) => local::receive(args),
         Args::Inventory(args) => local::inventory(args),
+        Args::Note(args) => note::run(args),
     }
 }
 

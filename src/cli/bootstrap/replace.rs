@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::access::{Form, Site, Whole, load};
 use super::file::Writing;
 use super::job::{Consent, Ending, Job, Question, interrupts, unless_ended};
@@ -9,15 +11,15 @@ use super::leaving;
 use crate::bootstrap::engine::StepError;
 use crate::bootstrap::spec::{Cluster, Draft, DraftError};
 use crate::bootstrap::steps::shared::Shared;
-use crate::bootstrap::steps::{remove, replace};
+use crate::bootstrap::steps::{remove, replace, status};
 use crate::cli::{CliError, output, runtime};
 
 /// Flags of `bootstrap replace`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 NEW takes the roles of OLD, and its labels and taints. It is a host of the file with the role `spare`,
-or one that has the roles of OLD already. Without NEW a spare that answers is chosen, one of the same
-zone if there is one.
+or one that has the roles of OLD already. Without NEW a spare that answers and is prepared is chosen, or
+else one that answers, of the same zone if there is one; it is told which (-o json: event `spare`).
 
 The change of the file is shown first, and then the plan: NEW is prepared and joins (an etcd member as
 a learner that is promoted), every proxy learns of it, then OLD is drained, taken out of etcd and of the
@@ -42,7 +44,7 @@ pub(in crate::cli) struct Args {
     file: Writing,
     /// The host that goes, alive or dead.
     old: String,
-    /// The host that takes its place [default: a spare that answers].
+    /// The host that takes its place [default: a spare that is prepared].
     new: Option<String>,
 }
 
@@ -68,7 +70,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             let (chosen, draft) = if let (Some(new), Some(draft)) = (new, draft) {
                 (new, draft)
             } else {
-                let chosen = choose(&site, &args.old).await?;
+                let (chosen, lacks) = choose(&site, &args.old).await?;
+                tell_choice(&site, &args.old, &chosen, &lacks)?;
                 let draft = self::draft(args, &before, &chosen)?;
                 if let Some(draft) = &draft {
                     args.file.show(site.form, draft)?;
@@ -112,17 +115,42 @@ fn first_choice(before: &Cluster, old: &str) -> Result<String, CliError> {
     }
 }
 
-/// The first spare that answers.
-async fn choose(site: &Site, old: &str) -> Result<String, CliError> {
+/// The first spare that answers and is prepared, or else the first that answers; with what it lacks.
+async fn choose(site: &Site, old: &str) -> Result<(String, String), CliError> {
     let spares = replace::candidates(&site.cluster, old);
     let names: Vec<_> = spares.iter().map(|spare| spare.name.as_str()).collect();
     let away = remove::unreachable(&site.cx, names.iter().copied()).await;
     let away = away.map_err(|error| CliError::Failed(error.to_string()))?;
-    let found = names.iter().find(|name| !away.contains_key(**name));
-    found.map(|name| (*name).to_owned()).ok_or_else(|| {
+    let mut found = None;
+    for spare in spares.iter().filter(|spare| !away.contains_key(&spare.name)) {
+        let lacks = status::lacks(&site.cluster, &site.cx, spare).await;
+        let lacks = lacks.unwrap_or_else(|error| error.to_string());
+        let is_prepared = lacks.is_empty();
+        if is_prepared || found.is_none() {
+            found = Some((spare.name.clone(), lacks));
+        }
+        if is_prepared {
+            break;
+        }
+    }
+    found.ok_or_else(|| {
         let reasons: Vec<_> = away.into_values().collect();
         CliError::Failed(format!("no spare answers: {}", reasons.join("; ")))
     })
+}
+
+/// Says which spare was chosen.
+fn tell_choice(site: &Site, old: &str, chosen: &str, lacks: &str) -> Result<(), CliError> {
+    if site.form == Form::Json {
+        let event = json!({ "event": "spare", "host": chosen, "for": old, "lacks": lacks });
+        return output::emit(&output::json_line(&event)?);
+    }
+    let how = if lacks.is_empty() {
+        "it is prepared".to_owned()
+    } else {
+        format!("no spare is prepared, and it will be now: {lacks}")
+    };
+    output::emit(&format!("The spare {chosen} takes the place of {old}; {how}.\n"))
 }
 
 /// The file in which the one has the place of the other; none if that stands where we do not write.

@@ -7,6 +7,7 @@ use super::access::{Form, Site, Whole, count_of_hosts, load};
 use super::file::Writing;
 use super::job::{Consent, Ending, Job, Question, interrupts, unless_ended};
 use crate::bootstrap::spec::{Draft, Version};
+use crate::bootstrap::steps::backup;
 use crate::bootstrap::steps::upgrade::{self, versions};
 use crate::cli::{CliError, output, runtime};
 
@@ -58,7 +59,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let stays = args.file.note(&draft, "until then new nodes cannot join");
     runtime()?.block_on(async {
         let mut interrupts = interrupts()?;
-        let work = job(args, &site, target);
+        let work = job(args, &site, &draft, target);
         let job = unless_ended(&mut interrupts, work).await?;
         let notes = [job.notes.clone(), stays.iter().cloned().collect()].concat();
         let job = Job { notes, draft: args.file.wanted(&draft), ..job };
@@ -72,11 +73,12 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     })
 }
 
-async fn job(args: &Args, site: &Site, target: Version) -> Result<Job, CliError> {
+async fn job(args: &Args, site: &Site, draft: &Draft, target: Version) -> Result<Job, CliError> {
     let batch = args.batch.unwrap_or_else(|| upgrade::batch(&site.cluster));
     let program = Path::new("/proc/self/exe");
     let steps = upgrade::all(&site.shared, &site.cx, program, batch).await;
-    let steps = steps.map_err(|error| CliError::Failed(error.to_string()))?;
+    let mut steps = steps.map_err(|error| CliError::Failed(error.to_string()))?;
+    steps.extend(backup::upgraded(&site.cluster, &draft.sources(), &steps));
     let found = versions(&site.shared, &site.cx).await;
     let found = found.map_err(|error| CliError::Failed(error.to_string()))?;
     let oldest = found.api_servers.values().min();

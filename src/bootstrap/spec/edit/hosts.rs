@@ -12,6 +12,8 @@ use crate::config::Faults;
 
 /// The list of hosts that get a copy of each backup.
 const COPY_TO: &str = "spec.etcd.backup.copyTo";
+/// The host that holds drills.
+const DRILL_HOST: &str = "spec.etcd.backup.drill.host";
 
 /// An entry of `hosts`, and which of the hosts that it stands for is meant.
 struct Entry {
@@ -47,9 +49,13 @@ pub(super) fn replace(
         (None, Some(comes)) => comes.put_in(new, rows)?,
         (None, None) => return Err(by_hand(&new.name)),
     }
-    let copies = spec.etcd.and_then(|etcd| etcd.backup).and_then(|backup| backup.copy_to);
-    let copies: Vec<_> = copies.unwrap_or_default().into_iter().flatten().collect();
+    let backup = spec.etcd.and_then(|etcd| etcd.backup).unwrap_or_default();
+    let copies: Vec<_> = backup.copy_to.unwrap_or_default().into_iter().flatten().collect();
     follow(layout, &copies, old, &new.name, edits);
+    let drills = backup.drill.and_then(|drill| drill.host).filter(|host| host == old);
+    if let Some(there) = drills.and_then(|_| layout.scalar(DRILL_HOST)) {
+        edits.replace(there.clone(), layout.like(&there, &new.name));
+    }
     Ok(())
 }
 

@@ -149,6 +149,10 @@ fn copies_of_backups_follow() {
     assert_eq!(copies("[s9, \"cp2\"]", "cp2", "s9"), ["s9"]);
     assert_eq!(copies("\n        - s9\n        # near\n        - cp2", "cp2", "s9"), ["s9"]);
     assert_eq!(copies("[s9]", "cp2", "s9"), ["s9"]);
+    let drills = of("[cp2]\n      drill: { host: 'cp2' }   # weekly");
+    let wished = with_roles(&drills, "cp2", "s9");
+    let changed = with_replacement(&drills, None, "cp2", &wished).unwrap().0;
+    assert!(changed.contains("drill: { host: 's9' }   # weekly"), "{changed}");
 }
 
 #[test]

@@ -40,6 +40,14 @@ const VALUES: &[(&str, &str)] = &[
         "BASE\netcd: { backup: { schedule: '0 25 * * *', keep: 10001, directory: /var, copyTo: [nobody] } }",
     ),
     (
+        "backup: drills",
+        "BASE\netcd: { backup: { recipients: [age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p], drill: { schedule: daily, host: nobody } } }",
+    ),
+    (
+        "backup: where drills cannot be held",
+        "BASE\netcd: { backup: { drill: { host: cp2, identityFile: key } } }",
+    ),
+    (
         "backup: a schedule that never comes",
         "BASE\netcd: { backup: { schedule: '0 0 30 2 *', directory: '/a b/c' } }",
     ),

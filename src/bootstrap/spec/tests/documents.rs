@@ -219,7 +219,7 @@ fn with(path: &str, value: Value) -> Result<Cluster, SpecError> {
         "spec": {
             "kubernetesVersion": "v1.34.2",
             "hosts": [{ "name": "cp1", "address": "10.0.0.11", "roles": ["controlPlane"] }],
-            "etcd": { "backup": {} },
+            "etcd": { "backup": { "drill": {} } },
         },
     });
     let pointer = path.replace("[]", ".0").replace('.', "/");
@@ -243,7 +243,7 @@ fn documented_defaults_are_those_in_force() {
         assert_eq!(with(path, value).expect(path), plain, "{path}");
         checked += 1;
     }
-    assert_eq!(checked, 16);
+    assert_eq!(checked, 17);
 }
 
 #[test]

@@ -116,8 +116,17 @@ fn the_rest_has_defaults() {
         directory: "/var/lib/apiproxy/backups".to_owned(),
         copy_to: Vec::new(),
         recipients: Vec::new(),
+        drill: None,
     };
     assert_eq!(backup, expected);
+    for (text, host, schedule) in [
+        ("drill: {}", "cp1", "30 4 * * 0"),
+        ("copyTo: [cp1], drill: { schedule: '0 1 1 * *' }", "cp1", "0 1 1 * *"),
+    ] {
+        let cluster = good(&format!("BASE\netcd: {{ backup: {{ {text} }} }}"));
+        assert_eq!(cluster.drill_host().unwrap().name, host);
+        assert_eq!(cluster.etcd.backup.unwrap().drill.unwrap().schedule, schedule);
+    }
 }
 
 #[test]

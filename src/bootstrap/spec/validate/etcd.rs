@@ -6,10 +6,13 @@ use std::path::{Component, Path};
 use super::roster::Roster;
 use super::{Check, reserved};
 use crate::bootstrap::spec::word::texts;
-use crate::bootstrap::spec::{Etcd, EtcdBackup, Topology, Version, cron, recipient, shape};
+use crate::bootstrap::spec::{
+    Etcd, EtcdBackup, EtcdDrill, Role, Topology, Version, cron, recipient, shape,
+};
 use crate::config::{nearest, quoted};
 
 const BACKUP: &str = "spec.etcd.backup";
+const DRILL: &str = "spec.etcd.backup.drill";
 
 /// Minor releases of etcd 3 that are supported: from Debian's own to the newest.
 const SUPPORTED: std::ops::RangeInclusive<u32> = 4..=6;
@@ -24,7 +27,7 @@ impl Check<'_> {
         let version = raw.version.and_then(|text| self.etcd_version(&text, topology));
         let extra_args = texts(raw.extra_args);
         self.flags("spec.etcd.extraArgs", &extra_args, reserved::ETCD);
-        let backup = raw.backup.map(|backup| self.backup(backup, roster));
+        let backup = raw.backup.map(|backup| self.backup(backup, topology, roster));
         Etcd { version, extra_args, backup }
     }
 
@@ -52,16 +55,14 @@ impl Check<'_> {
         }
     }
 
-    fn backup(&mut self, raw: shape::Backup, roster: &Roster) -> EtcdBackup {
+    fn backup(
+        &mut self,
+        raw: shape::Backup,
+        topology: Option<Topology>,
+        roster: &Roster,
+    ) -> EtcdBackup {
         let schedule = raw.schedule.unwrap_or_else(|| "0 */6 * * *".to_owned());
-        if let Err(why) = cron::check(&schedule) {
-            let hint = "write minute, hour, day, month and weekday, as in `0 */6 * * *`";
-            self.fault(
-                &format!("{BACKUP}.schedule"),
-                format!("{}: {why}", quoted(&schedule)),
-                hint,
-            );
-        }
+        self.schedule(BACKUP, &schedule, "0 */6 * * *");
         let keep = self.number(&format!("{BACKUP}.keep"), raw.keep, 1..=10_000).unwrap_or(28);
         let directory = raw.directory.unwrap_or_else(|| "/var/lib/apiproxy/backups".to_owned());
         if !is_own_folder(&directory) {
@@ -69,13 +70,55 @@ impl Check<'_> {
             let hint = "write the whole path of a folder for them alone, without `..` and blanks";
             self.fault(&format!("{BACKUP}.directory"), message, hint);
         }
-        EtcdBackup {
-            schedule,
-            keep,
-            directory,
-            copy_to: self.copy_to(raw.copy_to, roster),
-            recipients: self.recipients(raw.recipients),
+        let copy_to = self.copy_to(raw.copy_to, roster);
+        let recipients = self.recipients(raw.recipients);
+        let drill = raw.drill.map(|drill| {
+            let etcd_hosts = etcd_hosts(topology, roster);
+            self.drill(drill, &etcd_hosts, &copy_to, !recipients.is_empty(), roster)
+        });
+        EtcdBackup { schedule, keep, directory, copy_to, recipients, drill }
+    }
+
+    fn schedule(&mut self, at: &str, schedule: &str, example: &str) {
+        if let Err(why) = cron::check(schedule) {
+            let hint = format!("write minute, hour, day, month and weekday, as in `{example}`");
+            self.fault(&format!("{at}.schedule"), format!("{}: {why}", quoted(schedule)), hint);
         }
+    }
+
+    fn drill(
+        &mut self,
+        raw: shape::Drill,
+        etcd_hosts: &[String],
+        copy_to: &[String],
+        encrypted: bool,
+        roster: &Roster,
+    ) -> EtcdDrill {
+        let schedule = raw.schedule.unwrap_or_else(|| "30 4 * * 0".to_owned());
+        self.schedule(DRILL, &schedule, "30 4 * * 0");
+        let without = |name: &&String| !etcd_hosts.contains(name) && !copy_to.contains(name);
+        if let Some(host) = raw.host.as_ref().filter(without)
+            && roster.is_complete
+        {
+            let message = format!("{} has no backups", quoted(host));
+            let hint = "name a host of etcd, or one in `spec.etcd.backup.copyTo`";
+            self.fault(&format!("{DRILL}.host"), message, hint);
+        }
+        let at = format!("{DRILL}.identityFile");
+        match &raw.identity_file {
+            Some(path) if !is_own_folder(path) => {
+                let message = format!("{} is no whole path of a file there", quoted(path));
+                self.fault(&at, message, "write it as /root/drill.key, without `..` and blanks");
+            }
+            None if encrypted => {
+                let message = "backups are encrypted, so a drill needs a private key";
+                let hint =
+                    "name a file with that of one of the recipients, and put it on that host";
+                self.fault(&at, message, hint);
+            }
+            _ => {}
+        }
+        EtcdDrill { schedule, host: raw.host, identity_file: raw.identity_file }
     }
 
     fn copy_to(&mut self, raw: Option<shape::List<String>>, roster: &Roster) -> Vec<String> {
@@ -104,6 +147,16 @@ impl Check<'_> {
         }
         items.into_iter().map(|(_, text)| text).collect()
     }
+}
+
+/// The names of the hosts that carry etcd.
+fn etcd_hosts(topology: Option<Topology>, roster: &Roster) -> Vec<String> {
+    let role = match topology {
+        Some(Topology::External) => Role::Etcd,
+        _ => Role::ControlPlane,
+    };
+    let hosts = roster.each().filter(|(_, host)| host.roles.contains(&role));
+    hosts.map(|(_, host)| host.name.clone()).collect()
 }
 
 /// An absolute path in words that no shell or unit file takes apart, and not a folder of the system.

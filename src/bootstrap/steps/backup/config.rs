@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::cluster_files::{FILES, archive};
 use super::{FOLDER, IDENTITY, KNOWN_HOSTS, Shared, USER};
 use crate::bootstrap::backup::{
-    EtcdAccess, SETTINGS, Settings, SshAccess, TEXTFILE, Target, Wanted,
+    EtcdAccess, JOURNAL, SETTINGS, Settings, SshAccess, TEXTFILE, Target, Wanted,
 };
 use crate::bootstrap::engine::StepError;
 use crate::bootstrap::spec::{Host, Topology};
@@ -92,6 +92,7 @@ pub(super) fn settings(shared: &Shared, host: &Host) -> Result<File, StepError> 
         },
         files: wanted(shared),
         textfile: PathBuf::from(TEXTFILE),
+        journal: PathBuf::from(JOURNAL),
     };
     let json = serde_json::to_string_pretty(&settings)
         .map_err(|error| StepError::Unverified(format!("the settings of backups: {error}")))?;

@@ -9,8 +9,9 @@ use futures_util::future::BoxFuture;
 use super::cluster_files::{Bundle, SUMS};
 use super::unit::TIMER;
 use super::{BACKUP, KEY, KNOWN_HOSTS, STORE, Shared, config, unit};
-use crate::bootstrap::backup::Schedule;
+use crate::bootstrap::backup::{SETTINGS, Schedule};
 use crate::bootstrap::engine::{Change, Check, Context, Step, StepError, StepId};
+use crate::bootstrap::render::paths::PROXY_PROGRAM;
 use crate::bootstrap::spec::{Host, Topology};
 use crate::bootstrap::steps::hosts::files::difference;
 use crate::bootstrap::transport::{Command, File};
@@ -20,6 +21,8 @@ use crate::bootstrap::transport::{Command, File};
 pub struct Place {
     pub(super) shared: Arc<Shared>,
     pub(super) host: Host,
+    /// The steps of an upgrade, if that is what it comes after: it then sees to what is there already.
+    pub(super) upgraded: Option<Vec<StepId>>,
 }
 
 /// What was found.
@@ -46,11 +49,7 @@ impl Place {
                 look.stale.push(file);
             }
         }
-        let words = ["systemctl", "show", "-p", "ActiveState", "-p", "UnitFileState", TIMER];
-        let shown = cx.run(&self.host.name, &Command::new(words)).await?.text();
-        look.timer = ["ActiveState=active", "UnitFileState=enabled"]
-            .iter()
-            .all(|line| shown.lines().any(|found| found == *line));
+        look.timer = unit::runs(cx, &self.host.name, TIMER).await?;
         if self.shared.cluster.topology == Topology::External {
             self.look_at_keys(cx, &mut look).await?;
         }
@@ -66,7 +65,7 @@ impl Place {
         if self.shared.targets(&self.host).next().is_some() {
             files.push(self.known_hosts(cx).await?);
         }
-        files.extend(unit::files(&schedule));
+        files.extend(unit::backup(&schedule));
         Ok(files)
     }
 
@@ -130,6 +129,9 @@ impl Step for Place {
     }
 
     fn needs(&self) -> Vec<StepId> {
+        if self.upgraded.is_some() {
+            return Vec::new();
+        }
         let name = &self.host.name;
         let mut needs = vec![StepId::new(name, "prepared"), self.shared.member(&self.host)];
         if self.shared.targets(&self.host).next().is_some() {
@@ -139,6 +141,9 @@ impl Step for Place {
     }
 
     fn follows(&self) -> Vec<StepId> {
+        if let Some(steps) = &self.upgraded {
+            return steps.clone();
+        }
         let stores = self.shared.targets(&self.host).map(|host| StepId::new(&host.name, STORE));
         let planes = self.shared.control_planes();
         let step = crate::bootstrap::steps::control_plane::STEP;
@@ -147,6 +152,10 @@ impl Step for Place {
 
     fn check<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Check, StepError>> {
         async move {
+            let settings = cx.host(&self.host.name)?.read(SETTINGS).await?;
+            if self.upgraded.is_some() && settings.is_none() {
+                return Ok(Check::Done);
+            }
             let look = self.look(cx).await?;
             let why = if !look.stale.is_empty() {
                 "what it needs for backups is not as it should be".to_owned()
@@ -165,12 +174,6 @@ impl Step for Place {
     }
 
     fn apply<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<(), StepError>> {
-        const SCRIPT: &str = r#"
-# start the timer of backups
-systemctl daemon-reload
-systemctl enable --quiet "$1"
-systemctl restart "$1"
-"#;
         async move {
             let name = &self.host.name;
             let look = self.look(cx).await?;
@@ -183,11 +186,13 @@ systemctl restart "$1"
                 host.write(file).await?;
             }
             if !look.timer || look.stale.iter().any(|file| file.path.ends_with(TIMER)) {
-                cx.run(name, &Command::script(SCRIPT, [TIMER])).await?;
+                unit::start(cx, name, TIMER).await?;
             } else if !look.stale.is_empty() {
                 cx.run(name, &Command::new(["systemctl", "daemon-reload"])).await?;
             }
-            Ok(())
+            // Its metrics tell at once when a backup is due.
+            let words = [PROXY_PROGRAM, "bootstrap", "etcd", "note"];
+            cx.run(name, &Command::new(words)).await.map(drop)
         }
         .boxed()
     }

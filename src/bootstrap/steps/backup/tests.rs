@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use super::gone::Duties;
 use super::*;
-use crate::bootstrap::backup::{Schedule, Settings};
+use crate::bootstrap::backup::{DrillSettings, Schedule, Settings};
 use crate::bootstrap::engine::{Check, Context, Graph, Hosts};
 use crate::bootstrap::pki;
 use crate::bootstrap::spec;
@@ -29,7 +30,7 @@ fn cluster(topology: &str) -> Arc<Cluster> {
          kubernetesVersion: v1.34.2\n  topology: {topology}\n  hosts:\n  \
          - {{ name: cp1, address: 10.0.0.11, roles: [controlPlane] }}\n{etcd}  \
          - {{ name: s1, address: 10.0.0.41, roles: [spare], ssh: {{ port: 2222 }} }}\n  \
-         etcd: {{ backup: {{ copyTo: [s1, cp1], recipients: [{RECIPIENT}] }} }}\n"
+         etcd: {{ backup: {{ copyTo: [s1, cp1], recipients: [{RECIPIENT}], drill: {{ identityFile: /root/key }} }} }}\n"
     );
     Arc::new(spec::parse("cluster.yaml", &text, Path::new(""), None).unwrap())
 }
@@ -55,7 +56,7 @@ fn hosts(cluster: &Cluster) -> (Context, std::collections::BTreeMap<String, Arc<
 
 #[test]
 fn all_that_the_steps_need_is_there_in_both_topologies() {
-    for (topology, count) in [("stacked", 3), ("external", 8)] {
+    for (topology, count) in [("stacked", 6), ("external", 14)] {
         let cluster = cluster(topology);
         let store = pki::Store::new(Path::new("/nowhere").to_owned());
         let keys = Arc::new(Keys::new(KeyHome::Operator(store)));
@@ -67,7 +68,8 @@ fn all_that_the_steps_need_is_there_in_both_topologies() {
     }
     let mut without = (*cluster("stacked")).clone();
     without.etcd.backup = None;
-    assert!(steps(&Arc::new(without), &sources()).is_empty());
+    let ours = steps(&Arc::new(without), &sources());
+    assert!(ours.iter().all(|step| step.id().name == GONE) && ours.len() == 2, "{ours:?}");
 }
 
 #[test]
@@ -101,7 +103,7 @@ fn a_host_is_told_all_that_it_reads_again() {
 
 #[test]
 fn the_timer_means_the_schedule() {
-    let [service, timer] = unit::files(&Schedule::parse("0 1 1 * mon").unwrap());
+    let [service, timer] = unit::backup(&Schedule::parse("0 1 1 * mon").unwrap());
     let text = String::from_utf8(timer.content).unwrap();
     assert!(text.contains(
         "[Timer]\nOnCalendar=Mon *-*-* 01:00:00 UTC\nOnCalendar=*-*-01 01:00:00 UTC\nAccuracySec=1s\n"
@@ -166,4 +168,41 @@ async fn the_clusters_keys_come_to_an_external_etcd_sealed() {
     let plain = bundle.archive(&[]).unwrap();
     assert_eq!(plain.path, "/etc/apiproxy/backup/cluster-files.tar");
     assert!(plain.content.windows(9).any(|window| window == b"secret of"));
+}
+
+#[test]
+fn what_a_host_does_not_do_leaves_nothing_there() {
+    let mut cluster = (*cluster("external")).clone();
+    let duties = |cluster: &Cluster, host: &str| Duties::of(cluster, cluster.host(host).unwrap());
+    let e1 = Duties { takes: true, gives: true, keeps: false, drills: false };
+    assert_eq!(duties(&cluster, "e1"), e1);
+    assert_eq!(duties(&cluster, "s1"), Duties { keeps: true, drills: true, ..Duties::default() });
+    assert_eq!(duties(&cluster, "cp1"), Duties { keeps: true, ..Duties::default() });
+    let gone = duties(&cluster, "s1").superfluous();
+    assert!(gone.contains(&"/etc/systemd/system/apiproxy-etcd-backup.timer".to_owned()));
+    assert!(!gone.iter().any(|file| file == FOLDER || file == AUTHORIZED_KEYS), "{gone:?}");
+    assert!(!gone.iter().any(|file| file.contains("drill")), "{gone:?}");
+    // No backup, and no folder of them, is ever among what goes.
+    cluster.etcd.backup = None;
+    let all = duties(&cluster, "e1").superfluous();
+    let kept = [crate::bootstrap::backup::fleet::COPIES, "/var/lib/apiproxy/backups", HOME];
+    for kept in kept.map(Path::new) {
+        assert!(!all.iter().any(|file| kept.starts_with(file)), "{all:?}");
+    }
+    assert!(all.contains(&FOLDER.to_owned()) && all.contains(&AUTHORIZED_KEYS.to_owned()));
+}
+
+#[test]
+fn drills_are_held_where_the_copies_are() {
+    let shared = shared("external");
+    let drill = shared.backup.drill.clone().unwrap();
+    let host = shared.cluster.drill_host().unwrap().clone();
+    assert_eq!(host.name, "s1");
+    let files = drill::Drill { shared, host, wished: drill }.files().unwrap();
+    let text = |at: usize| String::from_utf8(files[at].content.clone()).unwrap();
+    let settings: DrillSettings = serde_json::from_str(&text(0)).unwrap();
+    assert_eq!(settings.folders, [Path::new("/var/lib/apiproxy-backup/copies")]);
+    assert_eq!(settings.identity_file.as_deref(), Some(Path::new("/root/key")));
+    assert!(text(1).contains("TMPDIR=/var/tmp\n"), "{}", text(1));
+    assert!(text(2).contains("OnCalendar=Sun *-*-* 04:30:00 UTC\n"), "{}", text(2));
 }

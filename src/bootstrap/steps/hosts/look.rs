@@ -86,8 +86,9 @@ pub fn command(cluster: &Cluster, host: &Host) -> Command {
     if needs::runs_etcd_itself(cluster, host) {
         found.extend(["etcd", "etcdctl", "etcdutl"]);
         units.push("etcd.service");
-    }
-    if needs::asks_stacked_etcd(cluster, host) {
+    } else if needs::holds_drills(cluster, host) {
+        found.extend(["etcd", "etcdctl", "etcdutl"]);
+    } else if needs::asks_stacked_etcd(cluster, host) {
         found.push("etcdctl");
     }
     let mut wanted: Vec<String> = Vec::new();

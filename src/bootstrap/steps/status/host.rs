@@ -73,7 +73,10 @@ fn version_of(manifest: &str) -> Option<Version> {
 }
 
 /// What a spare lacks to take a place at once: the first step that is not done.
-async fn lacks(cluster: &Arc<Cluster>, cx: &Context, host: &Host) -> Result<String, StepError> {
+///
+/// # Errors
+/// It cannot be looked at.
+pub async fn lacks(cluster: &Arc<Cluster>, cx: &Context, host: &Host) -> Result<String, StepError> {
     let steps = hosts::steps(cluster, Path::new("/proc/self/exe"));
     let own = steps.into_iter().filter(|step| step.id().host == host.name);
     first_open(cx, own).await

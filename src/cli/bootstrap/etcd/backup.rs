@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::list::places;
 use super::told;
-use crate::bootstrap::backup::{Asked, Label, Outcome, SETTINGS, Settings, Taken, election, take};
+use crate::bootstrap::backup::{
+    Asked, Copied, Label, Outcome, SETTINGS, Settings, Taken, election, take,
+};
 use crate::bootstrap::render::paths::PROXY_PROGRAM;
 use crate::bootstrap::transport::Command;
 use crate::cli::bootstrap::access::{Access, Form, Site};
@@ -47,6 +49,16 @@ struct Document {
     taken: Option<TakenDocument>,
     /// Why it was left.
     left: Option<String>,
+    /// Then, what became of the copies of earlier ones, if some were missing.
+    #[serde(default)]
+    copies: Vec<CopyDocument>,
+}
+
+impl Document {
+    fn is_well(&self) -> bool {
+        let taken = self.taken.as_ref().is_none_or(|taken| taken.well);
+        taken && self.copies.iter().all(|copy| copy.fault.is_none())
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -71,19 +83,28 @@ struct CopyDocument {
 impl From<&Outcome> for Document {
     fn from(outcome: &Outcome) -> Self {
         match outcome {
-            Outcome::Left(why) => Self { taken: None, left: Some(why.clone()) },
-            Outcome::Taken(taken) => Self { taken: Some(taken.as_ref().into()), left: None },
+            Outcome::Left { why, copied } => Self {
+                taken: None,
+                left: Some(why.clone()),
+                copies: copied.iter().flatten().map(CopyDocument::from).collect(),
+            },
+            Outcome::Taken(taken) => {
+                Self { taken: Some(taken.as_ref().into()), left: None, copies: Vec::new() }
+            }
         }
+    }
+}
+
+impl From<&Copied> for CopyDocument {
+    fn from(copied: &Copied) -> Self {
+        let Copied { host, sent, fault } = copied.clone();
+        Self { host, sent, fault }
     }
 }
 
 impl From<&Taken> for TakenDocument {
     fn from(taken: &Taken) -> Self {
-        let copies = taken.copied.iter().map(|copied| CopyDocument {
-            host: copied.host.clone(),
-            sent: copied.sent,
-            fault: copied.fault.clone(),
-        });
+        let copies = taken.copied.iter().map(CopyDocument::from);
         Self {
             label: taken.label.clone(),
             seconds: taken.time.as_secs_f64(),
@@ -101,8 +122,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         Form::Json => output::emit_json(&document)?,
         Form::Text => output::emit(&render(&document))?,
     }
-    let well = document.taken.is_none_or(|taken| taken.well);
-    if well { Ok(()) } else { Err(CliError::Unwell) }
+    if document.is_well() { Ok(()) } else { Err(CliError::Unwell) }
 }
 
 fn here(args: &Args) -> Result<Document, CliError> {
@@ -147,7 +167,8 @@ async fn on_some_member(site: &Site) -> Result<Document, CliError> {
 
 fn render(document: &Document) -> String {
     let Some(taken) = &document.taken else {
-        return format!("{}\n", document.left.as_deref().unwrap_or("nothing was to be done"));
+        let left = document.left.as_deref().unwrap_or("nothing was to be done");
+        return format!("{left}\n{}", copies(&document.copies));
     };
     let manifest = &taken.label.manifest;
     let mut text = format!(
@@ -159,12 +180,7 @@ fn render(document: &Document) -> String {
         manifest.contents.revision,
         manifest.contents.keys,
     );
-    for copy in &taken.copies {
-        let _ = match &copy.fault {
-            None => writeln!(text, "{}: has all, {} sent", copy.host, copy.sent),
-            Some(fault) => writeln!(text, "{}: no copy: {fault}", copy.host),
-        };
-    }
+    text += &copies(&taken.copies);
     for name in &taken.pruned {
         let _ = writeln!(text, "{name} was removed");
     }
@@ -176,4 +192,12 @@ fn render(document: &Document) -> String {
         let _ = writeln!(text, "warning: {warning}");
     }
     text
+}
+
+fn copies(all: &[CopyDocument]) -> String {
+    let line = |copy: &CopyDocument| match &copy.fault {
+        None => format!("{}: has all, {} sent\n", copy.host, copy.sent),
+        Some(fault) => format!("{}: no copy: {fault}\n", copy.host),
+    };
+    all.iter().map(line).collect()
 }

@@ -1,17 +1,16 @@
 //! `etcd drill`: is a backup worth something? It is restored, looked at, and thrown away.
 
+mod own;
+
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::list::places;
-use super::told;
+use super::{note, told};
 use crate::bootstrap::backup::fleet::{self, Copy, Fleet};
-use crate::bootstrap::backup::{
-    BackupName, Depot, Identities, Journal, Label, Report, SETTINGS, Settings, Stored, TEXTFILE,
-    drill,
-};
+use crate::bootstrap::backup::{BackupName, Identities, Label, Report, drill};
 use crate::bootstrap::render::paths::PROXY_PROGRAM;
 use crate::bootstrap::transport::Command;
 use crate::cli::bootstrap::access::{Access, Form, Site};
@@ -43,6 +42,15 @@ pub(in crate::cli) struct Args {
     /// With --local: the folder of backups [default: that of this host's settings].
     #[arg(long, value_name = "DIR", requires = "local")]
     directory: Option<PathBuf>,
+    /// With --local: by what `apply` wrote for the timer.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "local",
+        conflicts_with = "directory",
+        hide = true
+    )]
+    config: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
@@ -51,7 +59,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         let mut interrupts = interrupts()?;
         let work = async {
             match (&args.on, args.local) {
-                (_, true) => local(args).await,
+                (_, true) => own::run(args).await,
                 (Some(host), _) => on(args, host).await,
                 (None, _) => here(args).await,
             }
@@ -87,7 +95,11 @@ fn identity(args: &Args) -> Result<Option<String>, CliError> {
 
 fn keys(args: &Args) -> Result<Identities, CliError> {
     let Some(text) = identity(args)? else { return Ok(Identities::default()) };
-    Identities::parse(&text).map_err(|error| CliError::Usage(format!("--identity: {error}")))
+    identities(&text, "--identity")
+}
+
+fn identities(text: &str, source: &str) -> Result<Identities, CliError> {
+    Identities::parse(text).map_err(|error| CliError::Usage(format!("{source}: {error}")))
 }
 
 fn failed(error: &dyn std::fmt::Display) -> CliError {
@@ -98,45 +110,6 @@ async fn hold(bundle: &Path, label: &Label, keys: Identities) -> Result<Report, 
     drill(bundle, label, keys)
         .await
         .map_err(|error| CliError::Failed(format!("{} did not pass: {error}", label.manifest.name)))
-}
-
-/// With a backup that lies on this host.
-async fn local(args: &Args) -> Result<Report, CliError> {
-    let settings = Settings::load(Path::new(SETTINGS));
-    let folder = match (&args.directory, &settings) {
-        (Some(folder), _) => folder.clone(),
-        (None, Ok(settings)) => settings.directory.clone(),
-        (None, Err(error)) => return Err(CliError::Usage(format!("{error}, or give --directory"))),
-    };
-    let none = || CliError::Failed(format!("there is no such backup in {}", folder.display()));
-    let depot = Depot::existing(&folder).ok_or_else(none)?;
-    let stored = match &args.name {
-        Some(name) => depot.find(name),
-        None => depot.list().map_err(|error| failed(&error))?.into_iter().find(Stored::is_good),
-    };
-    let stored = stored.ok_or_else(none)?;
-    let label = match (stored.label, stored.fault) {
-        (Some(label), None) => label,
-        (_, fault) => {
-            let fault = fault.unwrap_or_default();
-            return Err(CliError::Failed(format!("{} did not pass: {fault}", stored.name)));
-        }
-    };
-    let report = hold(&depot.path(&label.file()), &label, keys(args)?).await?;
-    if report.passed {
-        let textfile = settings.map_or_else(|_| PathBuf::from(TEXTFILE), |found| found.textfile);
-        remember(&folder, &label.manifest.name.cluster, &textfile);
-    }
-    Ok(report)
-}
-
-/// The drill is as good without it.
-fn remember(folder: &Path, cluster: &str, textfile: &Path) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let journal = Journal { last_restore: Some(now), ..Journal::load(folder) };
-    if let Err(error) = journal.save(folder, cluster, textfile) {
-        output::complain(&format!("the metrics cannot be written: {error}"));
-    }
 }
 
 /// The backup that is meant, with the copies that nothing is known against.
@@ -180,8 +153,10 @@ async fn on(args: &Args, host: &str) -> Result<Report, CliError> {
     }
     let reached = site.cx.host(host).map_err(|error| failed(&error))?;
     let output = reached.run(&command).await.map_err(|error| failed(&error))?;
-    serde_json::from_slice(&output.stdout)
-        .map_err(|_| CliError::Failed(format!("{host}: {}", told(&output))))
+    let report = serde_json::from_slice(&output.stdout)
+        .map_err(|_| CliError::Failed(format!("{host}: {}", told(&output))))?;
+    note::tell(&site.cx, host, &site.cluster.name, &report).await;
+    Ok(report)
 }
 
 /// Here, with a copy that is fetched.
@@ -196,7 +171,11 @@ async fn here(args: &Args) -> Result<Report, CliError> {
     for copy in copies {
         let Some(label) = &copy.stored.label else { continue };
         match fleet::fetch(&site.cx, &copy.place, label, &bundle).await {
-            Ok(()) => return hold(&bundle, label, keys).await,
+            Ok(()) => {
+                let report = hold(&bundle, label, keys).await?;
+                note::tell(&site.cx, &copy.place.host, &site.cluster.name, &report).await;
+                return Ok(report);
+            }
             Err(error) => faults.push(error.to_string()),
         }
         // The next one begins anew.

@@ -33,7 +33,7 @@ fn lacking(case: &Case<'_>, directory: &Directory) -> Result<Lacking, StepError>
     let arch = &case.look.facts.arch;
     let mut lacking = Lacking::default();
     let node = needs::is_node(case.host);
-    let etcd = needs::runs_etcd_itself(case.cluster, case.host);
+    let etcd = needs::runs_etcd_itself(case.cluster, case.host) || lacks_etcd(case);
     let debs = directory.packages(arch).map_err(|error| refused(&error))?;
     let installed = |stored: &Stored| {
         let name = stored.name.trim_start_matches("debs/").split('_').next().unwrap_or("");
@@ -78,6 +78,13 @@ fn lacking(case: &Case<'_>, directory: &Directory) -> Result<Lacking, StepError>
         }
     }
     Ok(lacking)
+}
+
+/// Does the host lack programs of etcd that backups or drills call, though etcd itself runs as a pod?
+fn lacks_etcd(case: &Case<'_>) -> bool {
+    let lacks = |name: &str| case.look.program(name).is_none();
+    needs::holds_drills(case.cluster, case.host) && (lacks("etcd") || lacks("etcdctl"))
+        || needs::asks_stacked_etcd(case.cluster, case.host) && lacks("etcdctl")
 }
 
 fn require(directory: &Directory, item: &Item) -> Result<Stored, StepError> {
