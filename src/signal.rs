@@ -28,10 +28,7 @@ impl Terminations {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn of_terminal() -> io::Result<Self> {
-        let hangup = match hangups_are_ignored() {
-            true => None,
-            false => Some(signal(SignalKind::hangup())?),
-        };
+        let hangup = if hangups_are_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
         Ok(Self { hangup, ..Self::new()? })
     }
 
