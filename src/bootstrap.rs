@@ -2,7 +2,7 @@
 //! (`transport`), what is done in which order (`engine`), what is put on them (`render`), where
 //! it comes from (`artifacts`), what hosts need (`needs`) and are (`preflight`), how Kubernetes is
 //! asked (`kubernetes`), who is in etcd (`members`), whom certificates are signed by (`pki`), how it is
-//! backed up (`backup`), and what makes it (`steps`). It never imports the data plane.
+//! backed up (`backup`) and brought back (`restore`), and what makes it (`steps`). It never imports the data plane.
 
 pub mod artifacts;
 pub mod backup;
@@ -14,6 +14,7 @@ pub mod needs;
 pub mod pki;
 pub mod preflight;
 pub mod render;
+pub mod restore;
 pub mod spec;
 pub mod steps;
 pub mod transport;

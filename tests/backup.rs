@@ -5,6 +5,8 @@
 mod booted;
 #[path = "common/mod.rs"]
 mod common;
+#[path = "backup/rebuilt.rs"]
+mod rebuilt;
 #[path = "backup/rig.rs"]
 mod rig;
 

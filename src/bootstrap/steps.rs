@@ -11,6 +11,7 @@ pub mod kubeconfig;
 pub mod recent;
 pub mod remove;
 pub mod replace;
+pub mod restore;
 pub mod shared;
 #[cfg(test)]
 mod shell;

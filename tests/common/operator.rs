@@ -81,7 +81,12 @@ impl Operator {
 
     /// Starts `apply`, to be followed.
     pub fn start(&self, more: &[&str]) -> Run {
-        let mut command = self.command(&[&["apply", "--yes", "--output", "json"], more].concat());
+        self.start_words(&[&["apply", "--yes", "--output", "json"], more].concat())
+    }
+
+    /// Starts a command whose events are JSON, to be followed.
+    pub fn start_words(&self, words: &[&str]) -> Run {
+        let mut command = self.command(words);
         let log = fs::File::create(self.folder().join("errors")).unwrap();
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let events = BufReader::new(child.stdout.take().unwrap()).lines();

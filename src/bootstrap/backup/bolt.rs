@@ -91,7 +91,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 /// FNV-1a of 64 bits, the checksum of a meta page.
-pub(super) fn fnv(bytes: &[u8]) -> u64 {
+pub(in crate::bootstrap) fn fnv(bytes: &[u8]) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
@@ -243,13 +243,13 @@ impl<'a, S: Source + ?Sized> Database<'a, S> {
 type Entry<'e> = dyn FnMut(u32, &[u8], &[u8]) -> Result<(), BoltError> + 'e;
 
 #[cfg(test)]
-pub(super) mod made {
+pub(in crate::bootstrap) mod made {
     //! For tests: a database with one page a bucket.
 
     use super::{BRANCH, ELEMENT, HEAD, IS_BUCKET, LEAF, MAGIC, META, VERSION, fnv};
 
     /// The size of a page.
-    pub(crate) const PAGE: usize = 4096;
+    pub(in crate::bootstrap) const PAGE: usize = 4096;
 
     fn head(number: u64, flags: u16, count: usize) -> Vec<u8> {
         let count = u16::try_from(count).unwrap().to_le_bytes();
@@ -294,7 +294,7 @@ pub(super) mod made {
     type Bucket<'a> = (&'a str, Vec<(Vec<u8>, Vec<u8>)>);
 
     /// A database of these buckets. The first has a branch above its leaf; the last lies in the root.
-    pub(crate) fn database(buckets: &[Bucket<'_>]) -> Vec<u8> {
+    pub(in crate::bootstrap) fn database(buckets: &[Bucket<'_>]) -> Vec<u8> {
         let end = 4 + buckets.len() as u64;
         let mut pages = vec![meta(0, 2, end), meta(1, 2, end), Vec::new()];
         let mut roots = Vec::new();

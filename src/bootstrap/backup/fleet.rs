@@ -158,23 +158,37 @@ pub async fn fetch(
     label: &Label,
     to: &Path,
 ) -> Result<(), FetchError> {
+    let path = format!("{}/{}", place.folder, label.file());
+    fetch_file(cx, &place.host, &path, label.size, to).await
+}
+
+/// Fetches a file of this length from a host, piece by piece.
+///
+/// # Errors
+/// If it does not come as a whole.
+pub async fn fetch_file(
+    cx: &Context,
+    host: &str,
+    path: &str,
+    size: u64,
+    to: &Path,
+) -> Result<(), FetchError> {
     const SCRIPT: &str =
         r#"dd if="$1" bs=1M iflag=skip_bytes,count_bytes skip="$2" count="$3" status=none"#;
     let mut out = std::fs::File::create_new(to)?;
-    let path = format!("{}/{}", place.folder, label.file());
     let mut got = 0;
-    while got < label.size {
-        let numbers = [got, CHUNK.min(label.size - got)].map(|number| number.to_string());
-        let words = [path.clone()].into_iter().chain(numbers);
+    while got < size {
+        let numbers = [got, CHUNK.min(size - got)].map(|number| number.to_string());
+        let words = [path.to_owned()].into_iter().chain(numbers);
         let command = Command::script(SCRIPT, words).timeout(Duration::from_mins(5));
-        let bytes = cx.run(&place.host, &command).await?.stdout;
+        let bytes = cx.run(host, &command).await?.stdout;
         if bytes.is_empty() {
             break;
         }
         got += bytes.len() as u64;
         out.write_all(&bytes)?;
     }
-    let (host, size) = (place.host.clone(), label.size);
+    let host = host.to_owned();
     if got == size { Ok(()) } else { Err(FetchError::Cut { host, got, size }) }
 }
 

@@ -59,17 +59,30 @@ impl Draft {
         old: &str,
         new: &Host,
     ) -> Result<Self, DraftError> {
+        Self::with_replacements(path, wished, &[(old.to_owned(), new.clone())])
+    }
+
+    /// The file in which several hosts have the places of others, as `wished` has it.
+    ///
+    /// # Errors
+    /// As [`Draft::with_replacement`].
+    pub fn with_replacements(
+        path: &Path,
+        wished: &Cluster,
+        pairs: &[(String, Host)],
+    ) -> Result<Self, DraftError> {
         let before = read(path)?;
         let base = path.parent().unwrap_or(Path::new(""));
         let table = table_of(&before).map(|table| base.join(table));
         let rows = table.as_deref().map(read).transpose()?;
-        let known = parse_file(path, &before, None)?.host(old).is_some();
-        let (after, new_rows) = if known {
-            with_replacement(&before, rows.as_deref(), old, new)?
-        } else {
-            // It was changed before.
-            (before.clone(), rows.clone())
-        };
+        let (mut after, mut new_rows) = (before.clone(), rows.clone());
+        for (old, new) in pairs {
+            // One that is not there was replaced before.
+            if parse_file(path, &after, new_rows.as_deref())?.host(old).is_some() {
+                let (text, table) = with_replacement(&after, new_rows.as_deref(), old, new)?;
+                (after, new_rows) = (text, table.or(new_rows));
+            }
+        }
         let mut texts = vec![Text { path: path.to_owned(), before, after }];
         if let (Some(path), Some(before), Some(after)) = (table, rows, new_rows) {
             texts.push(Text { path, before, after });

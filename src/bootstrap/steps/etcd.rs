@@ -35,6 +35,7 @@ mod tests;
 
 pub use certificates::{Certificates, Renewal};
 pub use control::{Survey, view};
+pub(super) use control::{prepare, with_etcdctl};
 pub use decide::{Move, Others, decide};
 pub use healthy::{Fault, Healthy, faults};
 pub use keys::{KeyHome, Keys};

@@ -1,10 +1,11 @@
-//! `apiproxy bootstrap etcd`: backups of the cluster, from taking them to proving them.
+//! `apiproxy bootstrap etcd`: backups of the cluster, from taking them to bringing it back.
 
 mod backup;
 mod drill;
 mod list;
 mod local;
 mod note;
+mod restore;
 
 use crate::bootstrap::transport::Output;
 use crate::cli::CliError;
@@ -20,9 +21,14 @@ pub(in crate::cli) enum Args {
     Verify(list::VerifyArgs),
     /// Restore a backup into an etcd of its own, compare what is in it, and leave nothing.
     Drill(drill::Args),
+    /// Bring etcd back from a backup, onto the same hosts or onto spares.
+    Restore(Box<restore::Args>),
     /// Take a backup that another host sends, as the key of its ssh allows.
     #[command(hide = true)]
     Receive(local::ReceiveArgs),
+    /// Make the data of this host's member anew, as standard input says.
+    #[command(hide = true)]
+    Rebuild,
     /// Say what lies in a folder of backups, as JSON.
     #[command(hide = true)]
     Inventory(local::InventoryArgs),
@@ -37,6 +43,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         Args::List(args) => list::run(args),
         Args::Verify(args) => list::verify(args),
         Args::Drill(args) => drill::run(args),
+        Args::Restore(args) => restore::run(args),
+        Args::Rebuild => local::rebuild(),
         Args::Receive(args) => local::receive(args),
         Args::Inventory(args) => local::inventory(args),
         Args::Note(args) => note::run(args),

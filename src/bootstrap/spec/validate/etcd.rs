@@ -106,7 +106,7 @@ impl Check<'_> {
         }
         let at = format!("{DRILL}.identityFile");
         match &raw.identity_file {
-            Some(path) if !is_own_folder(path) => {
+            Some(path) if !is_whole_path(path) => {
                 let message = format!("{} is no whole path of a file there", quoted(path));
                 self.fault(&at, message, "write it as /root/drill.key, without `..` and blanks");
             }
@@ -159,13 +159,19 @@ fn etcd_hosts(topology: Option<Topology>, roster: &Roster) -> Vec<String> {
     hosts.map(|(_, host)| host.name.clone()).collect()
 }
 
-/// An absolute path in words that no shell or unit file takes apart, and not a folder of the system.
-fn is_own_folder(text: &str) -> bool {
+/// An absolute path in words that no shell or unit file takes apart.
+fn is_whole_path(text: &str) -> bool {
     let path = Path::new(text);
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-@+".contains(c);
     path.is_absolute()
         && text.chars().all(plain)
         && path.components().all(|part| !matches!(part, Component::ParentDir))
+}
+
+/// Such a path, and no folder of the system.
+fn is_own_folder(text: &str) -> bool {
+    let path = Path::new(text);
+    is_whole_path(text)
         && path.components().count() > 2
         && !OTHERS.iter().any(|taken| path.starts_with(taken) || Path::new(taken).starts_with(path))
 }

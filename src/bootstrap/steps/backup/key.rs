@@ -61,6 +61,8 @@ impl Step for Key {
         // Made beside and renamed, the private one last: a pair is whole or not there.
         const SCRIPT: &str = r#"
 # make a key for copies of backups
+umask 022
+mkdir -p "$(dirname "$1")"
 umask 077
 mkdir -p "$1"
 rm -f "$2" "$2.pub" "$2.new" "$2.new.pub"

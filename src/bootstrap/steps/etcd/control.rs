@@ -17,7 +17,7 @@ use super::probe::Probe;
 
 /// A script with `ctl`, which runs etcdctl with the certificates of its host. An etcd that does not
 /// answer is given up after 2 to 3 s.
-pub(super) fn with_etcdctl(script: &str) -> String {
+pub(in crate::bootstrap::steps) fn with_etcdctl(script: &str) -> String {
     format!(
         "ctl() {{ ETCDCTL_API=3 etcdctl --dial-timeout=2s --command-timeout=3s --cacert={CA_CERT} \
          --cert={CLIENT_CERT} --key={CLIENT_KEY} \"$@\"; }}\n{script}"
@@ -166,7 +166,10 @@ pub(super) async fn change_members(
 }
 
 /// Makes the user and the folders of a member.
-pub(super) async fn prepare(cx: &Context, host: &str) -> Result<(), StepError> {
+pub(in crate::bootstrap::steps) async fn prepare(
+    cx: &Context,
+    host: &str,
+) -> Result<(), StepError> {
     const SCRIPT: &str = r#"
 getent group "$1" >/dev/null || groupadd --system "$1"
 getent passwd "$1" >/dev/null ||
@@ -174,6 +177,8 @@ getent passwd "$1" >/dev/null ||
 install -d -m 0700 -o "$1" -g "$1" "$2"
 umask 022
 mkdir -p "$3"
+# etcd is not root: it has to get through.
+chmod 0755 "${3%/*/*}" "${3%/*}" "$3"
 "#;
     cx.run(host, &Command::script(SCRIPT, [USER, DATA, PKI])).await.map(drop)
 }

@@ -82,8 +82,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 }
 
 /// The text of the private key, if one is given.
-fn identity(args: &Args) -> Result<Option<String>, CliError> {
-    let Some(path) = &args.identity else { return Ok(None) };
+fn identity(path: Option<&Path>) -> Result<Option<String>, CliError> {
+    let Some(path) = path else { return Ok(None) };
     let mut text = String::new();
     let read = if path.as_os_str() == "-" {
         std::io::stdin().lock().read_to_string(&mut text).map(|_| text)
@@ -93,13 +93,18 @@ fn identity(args: &Args) -> Result<Option<String>, CliError> {
     read.map(Some).map_err(|error| CliError::Usage(format!("{}: {error}", path.display())))
 }
 
-fn keys(args: &Args) -> Result<Identities, CliError> {
-    let Some(text) = identity(args)? else { return Ok(Identities::default()) };
+/// The private keys in a file, if one is given.
+pub(super) fn identity_of(path: Option<&Path>) -> Result<Identities, CliError> {
+    let Some(text) = identity(path)? else { return Ok(Identities::default()) };
     identities(&text, "--identity")
 }
 
 fn identities(text: &str, source: &str) -> Result<Identities, CliError> {
     Identities::parse(text).map_err(|error| CliError::Usage(format!("{source}: {error}")))
+}
+
+fn keys(args: &Args) -> Result<Identities, CliError> {
+    identity_of(args.identity.as_deref())
 }
 
 fn failed(error: &dyn std::fmt::Display) -> CliError {
@@ -145,7 +150,7 @@ async fn on(args: &Args, host: &str) -> Result<Report, CliError> {
     let mut words = vec![PROXY_PROGRAM, "bootstrap", "etcd", "drill", "--local", "-o", "json"];
     let name = name.to_string();
     words.extend(["--directory", &folder, &name]);
-    let key = identity(args)?;
+    let key = identity(args.identity.as_deref())?;
     words.extend(key.is_some().then_some(["--identity", "-"]).into_iter().flatten());
     let mut command = Command::new(words).timeout(PATIENCE);
     if let Some(key) = key {

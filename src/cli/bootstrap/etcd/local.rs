@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crate::bootstrap::backup::{self, Depot, Permit, Reply, Rules};
+use crate::bootstrap::restore;
 use crate::cli::{CliError, output};
 
 /// Flags of `etcd receive`: what the key of the other host allows, fixed in `authorized_keys`.
@@ -54,4 +55,11 @@ pub(super) fn inventory(args: &InventoryArgs) -> Result<(), CliError> {
         }
     };
     output::emit(&output::json_line(&all)?)
+}
+
+pub(super) fn rebuild() -> Result<(), CliError> {
+    let order: restore::Order = serde_json::from_reader(std::io::stdin().lock())
+        .map_err(|error| CliError::Usage(format!("standard input is no order: {error}")))?;
+    let rebuilt = restore::rebuild(&order).map_err(|error| CliError::Failed(error.to_string()))?;
+    output::emit(&output::json_line(&rebuilt)?)
 }

@@ -1,0 +1,241 @@
+//! What is done on one host in a restore.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::time::{Instant, sleep};
+
+use super::scripts::{BACK, CLOSE, DONE, HALT, HASHES, KUBELET, STOP};
+use super::{RestoreStep, etcd};
+use crate::bootstrap::engine::{Context, StepError};
+use crate::bootstrap::render::paths::PROXY_PROGRAM;
+use crate::bootstrap::restore::{CURRENT, MARK, Order, Rebuilt, Source};
+use crate::bootstrap::transport::{Command, File};
+use etcd::paths::{DATA, INITIAL, PKI, UNIT, USER, local_url, peer_url};
+
+/// 8 GiB, the most that etcd keeps, at 8 MiB/s.
+const LARGE: Duration = Duration::from_mins(17);
+
+/// How long the programs of a control plane may take to stop or to be ready, and a bit.
+const PROGRAMS: Duration = Duration::from_mins(5);
+
+/// How long members that were just started may differ.
+const SAME: Duration = Duration::from_mins(1);
+
+/// How long a backup of 8 GiB may take, with its copies.
+const BACKUP: Duration = Duration::from_hours(2);
+
+/// The host remembers that it is under way.
+async fn begin(step: &RestoreStep, cx: &Context) -> Result<(), StepError> {
+    let json = step.shared.restore.to_json();
+    let json = json.map_err(|error| StepError::Unverified(error.to_string()))?;
+    Ok(cx.host(&step.host.name)?.write(&File::secret(CURRENT, json)).await?)
+}
+
+async fn done(step: &RestoreStep, cx: &Context, what: &str) -> Result<(), StepError> {
+    let folder = step.shared.restore.folder();
+    cx.run(&step.host.name, &Command::script(DONE, [folder.as_str(), what])).await.map(drop)
+}
+
+fn word(yes: bool, word: &'static str) -> &'static str {
+    if yes { word } else { "no" }
+}
+
+pub(super) async fn halt(step: &RestoreStep, cx: &Context) -> Result<(), StepError> {
+    begin(step, cx).await?;
+    let (folder, port) =
+        (step.shared.restore.folder(), step.shared.cluster.endpoint.port.to_string());
+    let words = [folder.as_str(), &port, word(step.shared.restore.new_authority, "anew")];
+    cx.run(&step.host.name, &Command::script(HALT, words).timeout(PROGRAMS)).await.map(drop)
+}
+
+pub(super) async fn stop(step: &RestoreStep, cx: &Context) -> Result<(), StepError> {
+    begin(step, cx).await?;
+    let (restore, name) = (&step.shared.restore, step.host.name.as_str());
+    let (folder, local) = (restore.folder(), local_url());
+    let source = restore.source == Source::Member(name.to_owned());
+    let leaves = !step.shared.is_member(&step.host);
+    let anew = word(step.shared.restore.new_authority, "anew");
+    let words = [
+        &folder,
+        restore.id.as_str(),
+        UNIT,
+        DATA,
+        MARK,
+        word(source, "source"),
+        word(leaves, "leaves"),
+        anew,
+        INITIAL,
+        PKI,
+        &local,
+    ];
+    let command = Command::script(&etcd::with_etcdctl(STOP), words).timeout(LARGE);
+    cx.run(name, &command).await.map(drop)
+}
+
+pub(super) async fn data(step: &RestoreStep, cx: &Context) -> Result<(), StepError> {
+    let (shared, host) = (&step.shared, &step.host);
+    let facts = shared.snapshot.ready(cx, &shared.restore).await?;
+    let snapshot = shared.restore.file("snapshot.db");
+    cx.host(&host.name)?.upload(shared.snapshot.path(), &snapshot, 0o600).await?;
+    etcd::prepare(cx, &host.name).await?;
+    // As long as it is there the member counts as one that starts for the first time: nobody takes its
+    // data for those of an earlier life.
+    let founders = etcd::founders(&shared.cluster);
+    let initial = etcd::initial(&shared.cluster, etcd::State::New, &founders);
+    cx.host(&host.name)?.write(&File::new(INITIAL, initial)).await?;
+    let order = Order {
+        id: shared.restore.id.clone(),
+        snapshot: snapshot.into(),
+        summed: facts.summed,
+        digest: facts.contents.digest.clone(),
+        keys: facts.contents.keys,
+        revision: facts.contents.revision,
+        name: host.name.clone(),
+        peer_url: peer_url(host.address),
+        initial_cluster: shared.initial_cluster(),
+        token: shared.restore.token(),
+        data: DATA.into(),
+        owner: Some(USER.to_owned()),
+    };
+    let json = serde_json::to_vec(&order);
+    let json = json.map_err(|error| StepError::Unverified(error.to_string()))?;
+    let words = [PROXY_PROGRAM, "bootstrap", "etcd", "rebuild"];
+    let output = cx.run(&host.name, &Command::new(words).stdin(json).timeout(LARGE)).await?;
+    let rebuilt: Result<Rebuilt, _> = serde_json::from_slice(&output.stdout);
+    rebuilt.map(drop).map_err(|error| {
+        StepError::Unverified(format!(
+            "{}: what apiproxy printed cannot be read: {error}",
+            host.name
+        ))
+    })
+}
+
+#[derive(Debug, Deserialize)]
+struct HashOf {
+    #[serde(rename = "Endpoint")]
+    endpoint: String,
+    #[serde(rename = "HashKV")]
+    kv: Hash,
+}
+
+#[derive(Debug, Deserialize)]
+struct Hash {
+    #[serde(default)]
+    hash: u64,
+    #[serde(default)]
+    compact_revision: i64,
+}
+
+/// Why the members are not the same; nothing if they are.
+fn difference(json: &str, members: usize) -> Option<String> {
+    let all: Vec<HashOf> = match serde_json::from_str(json) {
+        Ok(all) => all,
+        Err(error) => return Some(format!("what etcdctl printed cannot be read: {error}")),
+    };
+    if all.len() != members {
+        return Some(format!("{} of {members} members told their hash", all.len()));
+    }
+    let first = all.first().map(|one| (one.kv.hash, one.kv.compact_revision));
+    let same = all.iter().all(|one| Some((one.kv.hash, one.kv.compact_revision)) == first);
+    let show = |one: &HashOf| format!("{} {:08x}", one.endpoint, one.kv.hash);
+    (!same).then(|| {
+        let all: Vec<_> = all.iter().map(show).collect();
+        format!("the members differ: {}", all.join(", "))
+    })
+}
+
+pub(super) async fn compare(step: &RestoreStep, cx: &Context) -> Result<(), StepError> {
+    let members = step.shared.cluster.etcd_hosts().count();
+    let command = Command::script(&etcd::with_etcdctl(HASHES), [local_url()]);
+    let end = Instant::now() + SAME;
+    loop {
+        let output = cx.host(&step.host.name)?.run(&command).await?;
+        let fault = if output.ok() {
+            difference(&output.text(), members)
+        } else {
+            Some(output.complaint())
+        };
+        match fault {
+            None => return done(step, cx, "compared").await,
+            Some(why) if Instant::now() >= end => return Err(StepError::Unverified(why)),
+            // A compaction is carried out at its own pace on each of them.
+            Some(_) => sleep(Duration::from_millis(500)).await,
+        }
+    }
+}
+
+/// The files of the backup that are not on this control plane.
+pub(super) async fn missing_files<'a>(
+    step: &'a RestoreStep,
+    cx: &Context,
+) -> Result<Vec<&'a (String, Vec<u8>)>, StepError> {
+    const SCRIPT: &str = r#"for file; do if [ ! -e "$file" ]; then echo "$file"; fi; done"#;
+    let files = &step.shared.files;
+    // The authority of an external etcd is not the backup's to say.
+    let wanted = files.iter().filter(|(path, _)| !path.starts_with("/etc/kubernetes/pki/etcd/"));
+    let wanted: Vec<_> = wanted.collect();
+    let paths = wanted.iter().map(|(path, _)| path.as_str());
+    let found = cx.run(&step.host.name, &Command::script(SCRIPT, paths)).await?.text();
+    let missing = |(path, _): &&&(String, Vec<u8>)| found.lines().any(|line| line == path);
+    Ok(wanted.iter().filter(missing).copied().collect())
+}
+
+pub(super) async fn files(step: &RestoreStep, cx: &Context) -> Result<(), StepError> {
+    for (path, content) in missing_files(step, cx).await? {
+        cx.host(&step.host.name)?.write(&File::secret(path.as_str(), content.clone())).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn back(step: &RestoreStep, cx: &Context) -> Result<(), StepError> {
+    let (folder, servers) = (step.shared.restore.folder(), step.shared.servers());
+    let port = step.shared.cluster.endpoint.port.to_string();
+    let command = Command::script(BACK, [folder, servers, port]).timeout(PROGRAMS);
+    cx.run(&step.host.name, &command).await.map(drop)
+}
+
+pub(super) async fn kubelet(step: &RestoreStep, cx: &Context) -> Result<(), StepError> {
+    let folder = step.shared.restore.folder();
+    cx.run(&step.host.name, &Command::script(KUBELET, [folder])).await.map(drop)
+}
+
+/// One that was taken and is not everywhere yet counts: the next ones bring it there.
+pub(super) async fn fresh(step: &RestoreStep, cx: &Context) -> Result<(), StepError> {
+    let words = [PROXY_PROGRAM, "bootstrap", "etcd", "backup", "--local", "--now", "-o", "json"];
+    let name = &step.host.name;
+    let output = cx.host(name)?.run(&Command::new(words).timeout(BACKUP)).await?;
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    if document["taken"].is_object() {
+        return done(step, cx, "fresh").await;
+    }
+    Err(StepError::Unverified(format!("{name}: no backup was taken: {}", output.complaint())))
+}
+
+pub(super) async fn close(step: &RestoreStep, cx: &Context) -> Result<(), StepError> {
+    let folder = step.shared.restore.folder();
+    cx.run(&step.host.name, &Command::script(CLOSE, [CURRENT, &folder])).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_the_same_when_all_hashes_are() {
+        let of = |hash: u32, compact: u32| {
+            format!(
+                r#"{{"Endpoint":"https://e{hash}:2379","HashKV":{{"header":{{"revision":5}},"hash":{hash},"compact_revision":{compact}}}}}"#
+            )
+        };
+        let all = |hashes: &[(u32, u32)]| {
+            let all: Vec<_> = hashes.iter().map(|(hash, compact)| of(*hash, *compact)).collect();
+            difference(&format!("[{}]", all.join(",")), 3)
+        };
+        assert_eq!(all(&[(7, 3), (7, 3), (7, 3)]), None);
+        assert_eq!(all(&[(7, 3), (7, 3)]).as_deref(), Some("2 of 3 members told their hash"));
+        assert!(all(&[(7, 3), (8, 3), (7, 3)]).unwrap().contains("https://e8:2379 00000008"));
+        assert!(all(&[(7, 3), (7, 2), (7, 3)]).is_some());
+        assert!(difference("", 3).is_some());
+    }
+}

@@ -1,0 +1,109 @@
+//! How far a restore is on a host, told by one command on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::future::join_all;
+
+use super::scripts::LOOK;
+use crate::bootstrap::engine::{Context, StepError};
+use crate::bootstrap::restore::{CURRENT, MARK, Restore};
+use crate::bootstrap::steps::etcd::paths::{DATA, UNIT};
+use crate::bootstrap::transport::Command;
+
+/// How a host stands.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Look {
+    /// Is this the restore that is under way here?
+    current: bool,
+    /// Does etcd run, or is it about to?
+    running: bool,
+    /// Are there data of a member?
+    data: bool,
+    /// Are they of this restore?
+    mark: bool,
+    /// How many manifests of a control plane's programs are in place.
+    manifests: usize,
+    /// How many of them are moved aside.
+    aside: usize,
+    /// Is there a kubelet of a cluster?
+    pub(super) kubelet: bool,
+    /// What was done, by name.
+    done: BTreeSet<String>,
+}
+
+impl Look {
+    pub(super) async fn of(cx: &Context, host: &str, restore: &Restore) -> Result<Self, StepError> {
+        let folder = restore.folder();
+        let words = [CURRENT, &restore.id, &folder, UNIT, DATA, MARK];
+        Ok(Self::parse(&cx.run(host, &Command::script(LOOK, words)).await?.text()))
+    }
+
+    fn parse(text: &str) -> Self {
+        let facts: BTreeMap<_, _> = text.lines().filter_map(|line| line.split_once('=')).collect();
+        let fact = |name: &str| facts.get(name).copied().unwrap_or_default();
+        let count = |name: &str| fact(name).parse().unwrap_or_default();
+        Self {
+            current: fact("current") == "yes",
+            running: ["active", "activating"].contains(&fact("etcd")),
+            data: fact("data") == "yes",
+            mark: fact("mark") == "yes",
+            manifests: count("manifests"),
+            aside: count("aside"),
+            kubelet: fact("kubelet") == "yes",
+            done: fact("done").split_whitespace().map(str::to_owned).collect(),
+        }
+    }
+
+    /// Was this done?
+    pub(super) fn has(&self, what: &str) -> bool {
+        self.done.contains(what)
+    }
+
+    /// Are the data of the member those of this restore?
+    pub(super) fn is_restored(&self) -> bool {
+        self.mark
+    }
+
+    /// Has etcd stopped, and are there no data of it?
+    pub(super) fn is_stopped(&self) -> bool {
+        self.current && self.has("stopped") && !self.running && !self.data
+    }
+
+    /// Have the programs of the control plane stopped?
+    pub(super) fn is_halted(&self) -> bool {
+        self.manifests == 0 && (self.current && self.has("halted") || self.aside == 0)
+    }
+
+    /// Is there nothing of a control plane?
+    pub(super) fn never_ran(&self) -> bool {
+        self.manifests == 0 && self.aside == 0
+    }
+
+    /// Is it not under way any more?
+    pub(super) fn is_closed(&self) -> bool {
+        !self.current
+    }
+}
+
+/// The restore that is under way on these hosts: the one that was begun last.
+///
+/// # Errors
+/// What one of them remembers cannot be read. Hosts that do not answer are passed over.
+pub async fn under_way(cx: &Context) -> Result<Option<Restore>, StepError> {
+    let read =
+        cx.hosts.values().map(|host| async { (host.host().to_owned(), host.read(CURRENT).await) });
+    let mut found: Option<Restore> = None;
+    for (host, file) in join_all(read).await {
+        let Ok(Some(file)) = file else { continue };
+        let restore: Restore =
+            serde_json::from_slice(&file.content).map_err(|error| StepError::Refused {
+                reason: format!("{host}: {CURRENT} cannot be read: {error}"),
+                remedy: "give --anew to begin another restore".to_owned(),
+            })?;
+        if found.as_ref().is_none_or(|known| known.id < restore.id) {
+            found = Some(restore);
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,322 @@
+//! `etcd restore`: etcd is brought back from a backup, or from the data of one member.
+
+mod choose;
+mod places;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::drill::identity_of;
+use crate::bootstrap::backup::{BackupName, Opened};
+use crate::bootstrap::restore::{BUMP, Leaving, Restore, Source};
+use crate::bootstrap::spec::{Cluster, Draft, Host, Topology};
+use crate::bootstrap::steps::restore::{self, Restoring, Snapshot};
+use crate::bootstrap::steps::{self, remove};
+use crate::cli::bootstrap::access::{Form, Site, Whole, load};
+use crate::cli::bootstrap::file::Writing;
+use crate::cli::bootstrap::job::{Consent, Ending, Job, Question, interrupts, unless_ended};
+use crate::cli::{CliError, output, runtime};
+
+/// Flags of `etcd restore`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The newest backup is taken that is whole and whose copy was just read and found intact, and it is opened
+and read here before anything stops. The plan is shown first: what stops, what is lost, on which hosts.
+
+Then: the hosts are prepared; apiservers, controller-managers and schedulers stop; etcd stops, and its data
+are moved aside (/var/lib/etcd/before-*, never deleted); every member is restored from the same snapshot as
+a new cluster, with a revision so much greater that nobody takes an old one for a new one; hashes are
+compared; control planes and kubelets come back; a backup is taken. An etcd host that does not answer is
+replaced by a spare of the file that does.
+
+A run that was cut off goes on when the same command is run again, from any machine.
+
+Examples:
+  apiproxy bootstrap etcd restore                              # the newest backup
+  apiproxy bootstrap etcd restore --before 2026-12-01T06:00:00Z
+  apiproxy bootstrap etcd restore --identity key.txt --write   # encrypted; spares go into the file
+  apiproxy bootstrap etcd restore --place e1=s1                # s1 takes the place of e1, which lives
+  apiproxy bootstrap etcd restore --from-member e2             # no quorum, and e2 has its data
+
+Exit 0 when etcd runs again and a backup of it was taken, 1 when something is not done, 2 when a name or
+the cluster file is wrong.")]
+pub(in crate::cli) struct Args {
+    #[command(flatten)]
+    whole: Whole,
+    #[command(flatten)]
+    consent: Consent,
+    #[command(flatten)]
+    file: Writing,
+    /// The backup [default: the newest that is whole and intact].
+    name: Option<BackupName>,
+    /// The newest one that was taken before this time, such as 2026-12-01T06:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "name")]
+    before: Option<SystemTime>,
+    /// From the data of the member on this host, in place of a backup.
+    #[arg(long, value_name = "HOST", conflicts_with_all = ["name", "before"])]
+    from_member: Option<String>,
+    /// This spare takes the place of this etcd host; repeat for more.
+    #[arg(long, value_name = "OLD=SPARE", value_parser = pair)]
+    place: Vec<(String, String)>,
+    /// A private key of age, if the backup is encrypted; `-` reads it from standard input.
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+    /// Begin anew, though another restore is under way.
+    #[arg(long)]
+    anew: bool,
+}
+
+fn time(text: &str) -> Result<SystemTime, String> {
+    humantime::parse_rfc3339_weak(text)
+        .map_err(|_| "it is a time in UTC such as 2026-12-01T06:00:00Z".to_owned())
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((old, new)) if !old.is_empty() && !new.is_empty() => Ok((old.into(), new.into())),
+        _ => Err("it is the name of an etcd host, `=`, and the name of a spare".to_owned()),
+    }
+}
+
+fn wrong(error: impl std::fmt::Display) -> CliError {
+    CliError::Usage(error.to_string())
+}
+
+fn failed(error: impl std::fmt::Display) -> CliError {
+    CliError::Failed(error.to_string())
+}
+
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    let before = Arc::new(load(args.whole.file())?);
+    if before.topology == Topology::Stacked {
+        return Err(wrong(
+            "etcd of this cluster runs on its control planes (`topology: stacked`), and only an external \
+             etcd can be restored by a command yet; the README says how it is done by hand",
+        ));
+    }
+    if let Some(host) = args.from_member.as_ref().filter(|name| !is_member(&before, name)) {
+        return Err(wrong(format!("{host} is no etcd host of the file")));
+    }
+    // A wrong name is told before any host is reached.
+    let places = places::asked(&before, &args.place).map_err(wrong)?;
+    let asked = draft(args, &before, &places)?;
+    if args.file.file_only {
+        return asked
+            .map_or(Ok(()), |(_, draft)| args.file.show(args.whole.form(), &draft).map(drop));
+    }
+    let begin = Instant::now();
+    let folder = tempfile::Builder::new().prefix("apiproxy-restore-").tempdir();
+    let folder = folder.map_err(failed)?;
+    let mut site = args.whole.open(Arc::clone(&before), "etcd-restore")?;
+    let runtime = runtime()?;
+    let result = runtime.block_on(async {
+        let mut interrupts = interrupts()?;
+        let work = job(args, &mut site, &before, folder.path());
+        let (job, stays) = unless_ended(&mut interrupts, work).await?;
+        let ending = job.carry_out(&site, &args.consent, &mut interrupts).await?;
+        if site.form == Form::Text {
+            output::emit(&last_words(ending, begin.elapsed(), stays.as_deref()))?;
+        }
+        Ok(())
+    });
+    // What still reads a large file must not keep the user waiting.
+    runtime.shutdown_background();
+    result
+}
+
+fn is_member(cluster: &Cluster, name: &str) -> bool {
+    cluster.etcd_hosts().any(|host| host.name == name)
+}
+
+fn last_words(ending: Ending, time: Duration, stays: Option<&str>) -> String {
+    let mut text = match ending {
+        Ending::Nothing => "Nothing to do.\n".to_owned(),
+        Ending::Applied => format!(
+            "etcd is restored and runs, after {:.0} s. `apiproxy bootstrap apply` brings the rest into line \
+             with the file; `apiproxy bootstrap status` shows how it is.\n",
+            time.as_secs_f64()
+        ),
+    };
+    text.extend(stays.map(|stays| format!("{stays}\n")));
+    text
+}
+
+/// What is to be done; with what the user has to know at the end.
+async fn job(
+    args: &Args,
+    site: &mut Site,
+    before: &Arc<Cluster>,
+    folder: &std::path::Path,
+) -> Result<(Job, Option<String>), CliError> {
+    let names: Vec<_> = site.cx.hosts.keys().cloned().collect();
+    let away = remove::unreachable(&site.cx, names.iter().map(String::as_str)).await;
+    let away = away.map_err(failed)?;
+    let known = restore::under_way(&site.cx).await.map_err(failed)?;
+    let known = known.filter(|_| !args.anew);
+    if let Some(known) = &known {
+        choose::must_be_asked(args, known)?;
+    }
+    let chosen = choose::source(args, site, known.as_ref(), folder).await?;
+    let places = match &known {
+        Some(known) => known.leaving.iter().map(|(old, l)| (old.clone(), l.by.clone())).collect(),
+        None => places::chosen(before, &args.place, &away).map_err(failed)?,
+    };
+    let drafted = draft(args, before, &places)?;
+    let (after, draft) = match drafted {
+        Some((after, draft)) => (Arc::new(after), Some(draft)),
+        None => (Arc::clone(before), None),
+    };
+    if let Some(draft) = &draft {
+        args.file.show(site.form, draft)?;
+        site.sources = draft.sources();
+    }
+    let lost: Vec<_> = after.etcd_hosts().filter_map(|host| away.get(&host.name)).collect();
+    if let Some(lost) = lost.first() {
+        return Err(failed(format!(
+            "{lost}; name a spare that takes its place with --place, or bring it back"
+        )));
+    }
+    let leaving = |(old, new): &(String, String)| {
+        let host = before.host(old)?;
+        Some((old.clone(), Leaving { address: host.address, by: new.clone() }))
+    };
+    let leaving: BTreeMap<_, _> = places.iter().filter_map(leaving).collect();
+    let authority = site.keys.certificate(&site.cx).await.map_err(failed)?;
+    let restore = known.clone().unwrap_or_else(|| Restore {
+        new_authority: authority.is_none(),
+        ..Restore::new(&before.name, chosen.source, leaving, SystemTime::now())
+    });
+    let mut notes = chosen.notes;
+    notes.extend(notes_of(known.as_ref(), &restore, &away, before));
+    let leaving = reach_leaving(site, &restore, &after, &away).await?;
+    if restore.new_authority {
+        notes.push(format!(
+            "The key of etcd's authority is not here ({}): etcd gets a new authority, and all \
+             certificates of it are made anew.",
+            site.keys.place()
+        ));
+    }
+    for name in away.keys() {
+        site.cx.hosts.remove(name);
+    }
+    let restoring = Arc::new(Restoring {
+        cluster: Arc::clone(&after),
+        restore,
+        snapshot: chosen.snapshot,
+        files: chosen.files,
+        away: away.into_keys().collect(),
+        leaving,
+    });
+    let ordinary = steps::hosts::steps(&after, std::path::Path::new("/proc/self/exe"));
+    let steps = restore::steps(&restoring, &site.keys, ordinary, &site.sources);
+    site.cluster = after;
+    let stays = draft.as_ref().and_then(|draft| stays(args, draft));
+    notes.extend(stays.clone());
+    let job = Job::new(site, "apiproxy bootstrap etcd restore", &steps)?;
+    let draft = draft.and_then(|draft| args.file.wanted(&draft));
+    let question = Question::Yes("Restore it so?");
+    Ok((Job { notes, draft, question, guarded: None, ..job }, stays))
+}
+
+fn stays(args: &Args, draft: &Draft) -> Option<String> {
+    args.file.note(draft, "until then `apply` would look for etcd on the hosts that are gone")
+}
+
+fn notes_of(
+    known: Option<&Restore>,
+    restore: &Restore,
+    away: &BTreeMap<String, String>,
+    before: &Cluster,
+) -> Vec<String> {
+    let mut notes = Vec::new();
+    if known.is_some() {
+        notes.push(format!("The restore {} was cut off: it is gone on with.", restore.id));
+    }
+    for (old, Leaving { by, .. }) in &restore.leaving {
+        notes.push(if away.contains_key(old) {
+            format!(
+                "{old} does not answer: {by} takes its place. Should {old} come back, its etcd is a stranger \
+                 to the new cluster; reset it before it is used again."
+            )
+        } else {
+            format!("{by} takes the place of {old}, whose etcd stops for good.")
+        });
+    }
+    let others = before.hosts.iter().map(|host| &host.name).filter(|name| away.contains_key(*name));
+    let others: Vec<_> = others.filter(|name| !restore.leaving.contains_key(*name)).collect();
+    for name in others {
+        notes.push(format!("{name} does not answer and is left alone."));
+    }
+    notes.push(format!(
+        "All revisions grow by {BUMP} and older ones count as compacted: who watched before lists anew."
+    ));
+    notes
+}
+
+/// The hosts that leave and answer, also when the file does not name them any more.
+async fn reach_leaving(
+    site: &mut Site,
+    restore: &Restore,
+    after: &Cluster,
+    away: &BTreeMap<String, String>,
+) -> Result<Vec<Host>, CliError> {
+    let mut leaving = Vec::new();
+    for (name, Leaving { address, .. }) in &restore.leaving {
+        if away.contains_key(name) {
+            continue;
+        }
+        let extra = remove::Extra {
+            name: name.clone(),
+            address: Some(*address),
+            is_etcd_host: true,
+            ..remove::Extra::default()
+        };
+        let known = site.cluster.host(name).cloned().or_else(|| extra.host(after));
+        let Some(host) = known else { continue };
+        site.reach_too(&host);
+        leaving.push(host);
+    }
+    let names = leaving.iter().map(|host| host.name.as_str());
+    let dead = remove::unreachable(&site.cx, names).await.map_err(failed)?;
+    leaving.retain(|host| !dead.contains_key(&host.name));
+    Ok(leaving)
+}
+
+/// The cluster and the file in which spares have the places of others; none if nothing changes.
+fn draft(
+    args: &Args,
+    before: &Cluster,
+    places: &[(String, String)],
+) -> Result<Option<(Cluster, Draft)>, CliError> {
+    if places.is_empty() {
+        return Ok(None);
+    }
+    let (after, pairs) = places::applied(before, places).map_err(wrong)?;
+    match Draft::with_replacements(args.whole.file(), &after, &pairs) {
+        Ok(draft) => Ok(Some((after, draft))),
+        Err(error) => Err(wrong(error)),
+    }
+}
+
+/// What a restore is made of.
+struct Chosen {
+    source: Source,
+    snapshot: Snapshot,
+    files: Vec<(String, Vec<u8>)>,
+    notes: Vec<String>,
+}
+
+impl Chosen {
+    fn of_backup(opened: Opened, path: PathBuf, notes: Vec<String>) -> Self {
+        let Opened { manifest, files } = opened;
+        let source = Source::Backup(manifest.name);
+        Self { source, snapshot: Snapshot::of_backup(path, manifest.contents), files, notes }
+    }
+}
+
+/// The private keys that are given.
+fn identities(args: &Args) -> Result<crate::bootstrap::backup::Identities, CliError> {
+    identity_of(args.identity.as_deref())
+}
