@@ -16,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use apiproxy::bootstrap::engine::{Check, Step, StepError};
 use apiproxy::bootstrap::pki::Certificate;
 use apiproxy::bootstrap::steps::certs::{self, Renewer};
+use apiproxy::bootstrap::steps::etcd::data::Data;
 use apiproxy::bootstrap::steps::etcd::{
     KeyHome, Keys, Remove, Renewal, Replace, Survey, remove, steps,
 };
@@ -251,7 +252,8 @@ fn a_living_member_makes_room_for_another(programs: &Programs) {
     assert_eq!(site.content("e4"), before);
     let old = site.machine("e1");
     assert_eq!(old.text("systemctl show -p ActiveState --value apiproxy-etcd.service"), "inactive");
-    old.text("ls -d /var/lib/etcd/removed-*/wal && [ ! -e /var/lib/etcd/member ]");
+    old.text("ls -d /var/lib/etcd-removed-*/wal && [ ! -e /var/lib/etcd/member ]");
+    old.text("[ ! -e /etc/apiproxy/etcd ] && [ ! -e /etc/systemd/system/apiproxy-etcd.service ]");
 }
 
 fn what_breaks_the_quorum_is_refused(programs: &Programs) {
@@ -259,12 +261,13 @@ fn what_breaks_the_quorum_is_refused(programs: &Programs) {
     site.machine("e3").destroy();
     let cx = site.context();
     let refused = |name: &str| {
-        let removed = site.runtime.block_on(remove(&cx, &cluster, name));
+        let removed = site.runtime.block_on(remove(&cx, &cluster, name, Data::Aside));
         removed.unwrap_err().to_string()
     };
     let said = refused("e1");
     assert!(said.contains("e1 must not be removed now: 1 of 2 voting members"), "{said}");
-    let step = Remove { cluster: cluster.clone(), name: "e2".to_owned(), first: false };
+    let step =
+        Remove { cluster: cluster.clone(), name: "e2".to_owned(), first: false, data: Data::Aside };
     let said = site.check(&[Arc::new(step)]).remove(0).unwrap_err().to_string();
     assert!(said.contains("e2 must not be removed now"), "{said}");
 
@@ -278,7 +281,7 @@ fn what_breaks_the_quorum_is_refused(programs: &Programs) {
     assert_eq!(voters(&site, &[1, 2]), names(&["e1", "e2"]));
 
     // The dead one may go, and then there are two.
-    site.runtime.block_on(remove(&cx, &cluster, "e3")).unwrap();
+    site.runtime.block_on(remove(&cx, &cluster, "e3", Data::Aside)).unwrap();
     let said = site.etcdctl("e1", "member list");
     assert_eq!(said.lines().count(), 2, "{said}");
 }

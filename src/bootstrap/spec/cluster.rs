@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Version;
+use super::{Overrides, Version};
 
 /// A whole cluster.
 #[derive(Clone, Debug, PartialEq)]
@@ -301,23 +301,4 @@ pub enum Placement {
         /// Program and arguments.
         command: Vec<String>,
     },
-}
-
-/// Settings of components that win over ours.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Overrides {
-    /// Merged into the `KubeletConfiguration`.
-    pub kubelet: serde_json::Map<String, serde_json::Value>,
-    /// Merged into containerd's configuration (as TOML tables).
-    pub containerd: serde_json::Map<String, serde_json::Value>,
-    /// Flags of kube-apiserver, by name without dashes.
-    pub api_server: BTreeMap<String, String>,
-    /// Flags of kube-controller-manager.
-    pub controller_manager: BTreeMap<String, String>,
-    /// Flags of kube-scheduler.
-    pub scheduler: BTreeMap<String, String>,
-    /// Merged into the `KubeProxyConfiguration`.
-    pub kube_proxy: serde_json::Map<String, serde_json::Value>,
-    /// Flags of kubelet that its configuration has no field for, by name without dashes.
-    pub kubelet_flags: BTreeMap<String, String>,
 }

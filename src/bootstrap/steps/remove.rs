@@ -16,6 +16,7 @@ use futures_util::future::join_all;
 
 use super::after::after;
 use super::etcd;
+use super::etcd::data::Data;
 use super::shared::Shared;
 use crate::bootstrap::engine::{Context, Step, StepError, StepId};
 use crate::bootstrap::spec::Topology;
@@ -33,7 +34,8 @@ pub fn steps(shared: &Arc<Shared>, extras: &[Extra]) -> Vec<Arc<dyn Step>> {
         if extra.is_etcd_host {
             let name = extra.name.clone();
             let first = shared.removed_first.contains(&name);
-            steps.push(Arc::new(etcd::Remove { cluster: shared.cluster.clone(), name, first }));
+            let (cluster, data) = (shared.cluster.clone(), Data::Aside);
+            steps.push(Arc::new(etcd::Remove { cluster, name, first, data }));
         }
         if extra.is_node_host() {
             steps.push(Arc::new(Remove::new(shared, extra.clone())));

@@ -62,6 +62,7 @@ pub fn replaced(cluster: &Cluster, old: &str, new: &str) -> Result<Cluster, Step
         if comes.taints.is_empty() {
             comes.taints.clone_from(&gone.taints);
         }
+        comes.overrides = comes.overrides.or(&gone.overrides);
         replaced.hosts.iter_mut().filter(|host| host.name == new).for_each(|host| {
             host.clone_from(&comes);
         });
@@ -140,6 +141,12 @@ pub async fn plan(
         extras.push(extra);
     }
     extras.extend(leaving);
+    for extra in extras
+        .iter_mut()
+        .filter(|extra| gone.is_some_and(|gone| is_node(&gone)) || extra.node.is_some())
+    {
+        extra.successor = Some(new.to_owned());
+    }
     let first = remove::first(&extras);
     let shared =
         Shared::removing_first(after.cluster.clone(), after.documents.clone(), first.clone());

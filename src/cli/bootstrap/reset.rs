@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::access::{Access, Form, Site};
 use super::job::{Consent, Ending, Job, Question, interrupts, unless_ended};
+use super::leaving;
 use crate::bootstrap::spec::Topology;
 use crate::bootstrap::steps::etcd::data::Data;
 use crate::bootstrap::steps::remove::reset;
@@ -14,7 +15,8 @@ use crate::cli::{CliError, output, runtime};
 #[command(after_help = "\
 Without --host the whole cluster is given up: workers first, then control planes, then etcd. With
 --host these hosts leave the cluster: each is drained, taken out of etcd and reset, and what would
-break etcd's quorum is refused. The plan is shown first, and the cluster's name has to be typed.
+break etcd's quorum is refused; one that does not answer is given up. The plan is shown first, and
+the cluster's name has to be typed.
 
 Only what Kubernetes, etcd and apiproxy made goes. Programs, packages, settings of the kernel,
 containerd and backups stay, and so does the data of etcd, beside its folder, unless
@@ -32,11 +34,11 @@ pub(in crate::cli) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    let site = args.access.open("reset")?;
+    let mut site = args.access.open("reset")?;
     let data = if args.delete_etcd_data { Data::Deleted } else { Data::Aside };
     runtime()?.block_on(async {
         let mut interrupts = interrupts()?;
-        let job = unless_ended(&mut interrupts, job(&site, data)).await?;
+        let job = unless_ended(&mut interrupts, job(&mut site, data)).await?;
         let ending = job.carry_out(&site, &args.consent, &mut interrupts).await?;
         match &site.chosen {
             Some(hosts) if ending == Ending::Applied && site.form == Form::Text => {
@@ -47,22 +49,20 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     })
 }
 
-async fn job(site: &Site, data: Data) -> Result<Job, CliError> {
-    let steps = match &site.chosen {
+async fn job(site: &mut Site, data: Data) -> Result<Job, CliError> {
+    let mut notes = notes(site, data);
+    let steps = match site.chosen.clone() {
         None => reset::all(&site.shared, data),
         Some(chosen) => {
-            let steps = reset::some(&site.shared, &site.cx, chosen, data).await;
+            let names: Vec<_> = chosen.iter().map(String::as_str).collect();
+            notes.extend(leaving::give_up_dead(site, &names).await?);
+            let steps = reset::some(&site.shared, &site.cx, &chosen, data).await;
             steps.map_err(|error| CliError::Failed(error.to_string()))?
         }
     };
     let guarded = site.chosen.as_ref().map(|_| site.cluster.clone());
     let job = Job::new(site, "apiproxy bootstrap reset", &steps)?;
-    Ok(Job {
-        guarded,
-        notes: notes(site, data),
-        question: Question::Name(site.cluster.name.clone()),
-        ..job
-    })
+    Ok(Job { guarded, notes, question: Question::Name(site.cluster.name.clone()), ..job })
 }
 
 /// What stays, and what does not.

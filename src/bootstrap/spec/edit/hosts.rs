@@ -174,6 +174,9 @@ fn furnish(
         let taints = new.taints.iter().map(|taint| format!("\"{}\"", taint_word(taint)));
         entries.push(format!("taints: [{}]", taints.collect::<Vec<_>>().join(", ")));
     }
+    let settings = new.overrides.entries().into_iter();
+    let lacks = settings.filter(|(key, _)| !layout.document.has(&format!("{}.{key}", entry.path)));
+    entries.extend(lacks.map(|(key, value)| format!("{key}: {value}")));
     layout.add(&entry.item, &entries, edits);
     Ok(())
 }

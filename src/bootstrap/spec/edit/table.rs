@@ -93,6 +93,15 @@ impl Found<'_> {
             let items: Vec<_> = text.split(';').map(|item| item.trim().to_owned()).collect();
             items.into_iter().filter(|item| !item.is_empty()).collect::<Vec<_>>()
         };
+        if let Some((key, value)) = new.overrides.entries().into_iter().next() {
+            return Err(EditError::by_hand(
+                format!(
+                    "the table of hosts has no column for `{key}`, which {} takes over",
+                    new.name
+                ),
+                format!("write {} into the file's `hosts`, with `{key}: {value}`", new.name),
+            ));
+        }
         let (there, wanted) = (list("roles"), role_words(new));
         let mut cells = Vec::new();
         if there.len() != wanted.len() || !wanted.iter().all(|role| there.iter().any(|t| t == role))

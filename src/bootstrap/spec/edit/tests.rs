@@ -26,6 +26,7 @@ fn with_roles(text: &str, old: &str, new: &str) -> Host {
     comes.roles.clone_from(&gone.roles);
     comes.labels.extend(gone.labels.clone());
     comes.taints.clone_from(&gone.taints);
+    comes.overrides = comes.overrides.or(&gone.overrides);
     comes
 }
 
@@ -240,6 +241,28 @@ s9,10.0.2.9,spare
         "{file}"
     );
     assert!(replaced("cp1", "s9").1.ends_with("s9,10.0.2.9,controlPlane\n"));
+}
+
+#[test]
+fn settings_of_components_go_over_unless_there_are_own_ones() {
+    let hosts = "  hosts:
+    - { name: cp1, address: 10.0.0.11, roles: [controlPlane] }
+    - name: w1
+      address: 10.0.0.31
+      roles: [worker]
+      kubelet: { maxPods: 200, evictionHard: { \"memory.available\": 5% } }
+      kubeletExtraArgs: { v: 4 }
+    - name: s1
+      address: 10.0.0.41
+      roles: [spare]
+      kubelet: { maxPods: 50 }
+    - { name: s2, address: 10.0.0.42, roles: [spare] }
+";
+    let first = replaced(&file(hosts, ""), "w1", "s1");
+    assert!(first.ends_with("+      kubeletExtraArgs: {\"v\":\"4\"}\n"), "{first}");
+    let second = replaced(&file(hosts, ""), "w1", "s2");
+    let line = "roles: [worker], kubelet: {\"evictionHard\":{\"memory.available\":\"5%\"},\"maxPods\":200}, ";
+    assert!(second.contains(line), "{second}");
 }
 
 #[test]

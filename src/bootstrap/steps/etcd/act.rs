@@ -86,7 +86,7 @@ async fn join(member: &Member, cx: &Context, look: &Look, stale: &[u64]) -> Resu
         may_be_removed(&view, *id)?;
     }
     // From here on this host does not speak for the quorum, if it did.
-    control::retire(cx, &member.host.name, true).await?;
+    control::retire(cx, &member.host.name).await?;
     let (speaker, view) = quorum(member, cx).await?;
     for id in stale {
         remove(cx, &speaker, &view, *id).await?;
@@ -148,7 +148,7 @@ async fn finish(
     let name = member.host.name.as_str();
     control::prepare(cx, name).await?;
     if aside {
-        control::retire(cx, name, true).await?;
+        control::retire(cx, name).await?;
     }
     let (speaker, view) = quorum(member, cx).await?;
     let before = Probe::of(cx, name).await?;

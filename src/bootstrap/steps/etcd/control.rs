@@ -199,18 +199,16 @@ systemctl start --no-block "$1"
     cx.run(host, &Command::script(SCRIPT, [UNIT])).await.map(drop)
 }
 
-/// Stops the unit for good and moves the data of its member aside, under a name that says when.
-pub(super) async fn retire(cx: &Context, host: &str, keep_unit: bool) -> Result<(), StepError> {
+/// Stops the unit and moves the data of its member aside, under a name that says when.
+pub(super) async fn retire(cx: &Context, host: &str) -> Result<(), StepError> {
     const SCRIPT: &str = r#"
 systemctl stop "$1" || true
-[ "$3" = keep ] || systemctl disable "$1" || true
-rm -f "$4"
+rm -f "$3"
 if [ -d "$2/member" ]; then
     mv "$2/member" "$2/removed-$(date -u +%Y%m%dT%H%M%SZ)"
 fi
 "#;
-    let keep = if keep_unit { "keep" } else { "disable" };
-    cx.run(host, &Command::script(SCRIPT, [UNIT, DATA, keep, INITIAL])).await.map(drop)
+    cx.run(host, &Command::script(SCRIPT, [UNIT, DATA, INITIAL])).await.map(drop)
 }
 
 /// Removes files of a host.

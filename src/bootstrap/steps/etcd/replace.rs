@@ -9,20 +9,25 @@ use crate::bootstrap::spec::{Cluster, Host};
 
 use super::certificates::{Certificates, Renewal};
 use super::control::{self, Survey, etcdctl};
+use super::data::Data;
 use super::keys::Keys;
 use super::member::Member;
 use super::members::{self, View};
 use super::paths::peer_url;
-use super::probe::Probe;
 use super::quorum::{Quorum, may_be_removed};
-use super::{CERTIFICATES, act};
+use super::{CERTIFICATES, act, reset};
 
-/// Removes the member of this name, if that leaves a quorum, and stops its unit where its host can be
-/// reached; its data are moved aside. Nothing if there is no such member.
+/// Removes the member of this name, if that leaves a quorum. Where its host can be reached, its unit, its
+/// settings and its keys go too, and its data become what is wished. Nothing if there is no such member.
 ///
 /// # Errors
 /// If it would break the quorum, with the numbers, or the cluster does not agree.
-pub async fn remove(cx: &Context, cluster: &Cluster, name: &str) -> Result<(), StepError> {
+pub async fn remove(
+    cx: &Context,
+    cluster: &Cluster,
+    name: &str,
+    data: Data,
+) -> Result<(), StepError> {
     let (speaker, view) = speaker(cx, cluster, name).await?;
     if let Some(member) = find(cluster, &view, name) {
         may_be_removed(&view, member.id)?;
@@ -32,7 +37,7 @@ pub async fn remove(cx: &Context, cluster: &Cluster, name: &str) -> Result<(), S
     if !cx.hosts.contains_key(name) {
         return Ok(());
     }
-    match control::retire(cx, name, false).await {
+    match reset::give_up(cx, name, data).await {
         // Its machine is gone; it may even be why it is removed.
         Err(StepError::Transport(_)) | Ok(()) => Ok(()),
         Err(other) => Err(other),
@@ -103,6 +108,8 @@ pub struct Remove {
     pub name: String,
     /// Does it go before others join?
     pub first: bool,
+    /// What becomes of its data.
+    pub data: Data,
 }
 
 impl Remove {
@@ -124,15 +131,34 @@ impl Remove {
         ))))
     }
 
-    /// It is no member any more, and a run before this one may have been cut off before its unit was
-    /// stopped.
+    /// Those that the file names have joined: the cluster does not shrink because of a step that failed.
+    async fn others_are_there(&self, cx: &Context) -> Result<(), StepError> {
+        let (_, view) = speaker(cx, &self.cluster, &self.name).await?;
+        let votes = |host: &Host| {
+            let member = view.members.at(&peer_url(host.address));
+            member.is_some_and(|member| !member.learner)
+        };
+        let missing = self.cluster.etcd_hosts().find(|host| !votes(host));
+        match missing.filter(|_| find(&self.cluster, &view, &self.name).is_some()) {
+            None => Ok(()),
+            Some(host) => Err(StepError::Refused {
+                reason: format!("{} stays: {} has not joined etcd yet", self.name, host.name),
+                remedy: format!("see to {}, and run this again", host.name),
+            }),
+        }
+    }
+
+    /// It is no member any more, and a run before this one may have been cut off before its host was
+    /// cleaned.
     async fn left_there(&self, cx: &Context) -> Result<Check, StepError> {
         if !cx.hosts.contains_key(&self.name) {
             return Ok(Check::Done);
         }
-        match Probe::of(cx, &self.name).await {
-            Ok(probe) if probe.running || probe.enabled => {
-                Ok(Check::Needed(Change::new("its etcd is no member any more and still starts")))
+        match reset::left(cx, &self.name).await {
+            Ok(found) if !found.is_empty() => {
+                let found = found.join(", ");
+                let why = format!("it is no member any more, and there are still {found}");
+                Ok(Check::Needed(Change::new(why)))
             }
             Ok(_) | Err(StepError::Transport(_)) => Ok(Check::Done),
             Err(other) => Err(other),
@@ -166,7 +192,12 @@ impl Step for Remove {
     }
 
     fn apply<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<(), StepError>> {
-        Box::pin(remove(cx, &self.cluster, &self.name))
+        Box::pin(async move {
+            if !self.first {
+                self.others_are_there(cx).await?;
+            }
+            remove(cx, &self.cluster, &self.name, self.data).await
+        })
     }
 }
 
@@ -195,7 +226,7 @@ impl Replace {
             let (_, view) = speaker(cx, &self.cluster, &self.old).await?;
             let old = view.members.named(&self.old);
             if old.is_some_and(|old| !view.is_healthy(old.id)) {
-                remove(cx, &self.cluster, &self.old).await?;
+                remove(cx, &self.cluster, &self.old, Data::Aside).await?;
             }
         }
         let (cluster, keys) = (self.cluster.clone(), self.keys.clone());
@@ -208,7 +239,7 @@ impl Replace {
                 step.verify(cx).await?;
             }
         }
-        if other { remove(cx, &self.cluster, &self.old).await } else { Ok(()) }
+        if other { remove(cx, &self.cluster, &self.old, Data::Aside).await } else { Ok(()) }
     }
 }
 

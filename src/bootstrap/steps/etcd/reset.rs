@@ -28,32 +28,38 @@ pub struct Reset {
 
 impl Reset {
     async fn found(&self, cx: &Context) -> Result<Check, StepError> {
-        let script = r#"for file; do if [ -e "$file" ]; then echo "$file"; fi; done"#;
-        let data = format!("{DATA}/member");
-        let look = Command::script(script, [UNIT_FILE, FOLDER, &data]);
-        let found = cx.run(&self.name, &look).await?.text();
-        let found: Vec<_> = found.lines().collect();
+        let found = left(cx, &self.name).await?;
         if found.is_empty() {
             return Ok(Check::Done);
         }
         Ok(Check::Needed(Change::new(format!("there are {}", found.join(", ")))))
     }
+}
 
-    async fn make(&self, cx: &Context) -> Result<(), StepError> {
-        const SCRIPT: &str = r#"
+/// What is still there of a member on its host: files and folders.
+pub(super) async fn left(cx: &Context, host: &str) -> Result<Vec<String>, StepError> {
+    const SCRIPT: &str = r#"for file; do if [ -e "$file" ]; then echo "$file"; fi; done"#;
+    let data = format!("{DATA}/member");
+    let look = Command::script(SCRIPT, [UNIT_FILE, FOLDER, &data]);
+    let found = cx.run(host, &look).await?.text();
+    Ok(found.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
+}
+
+/// Takes all of it away but the data, which become what is wished.
+pub(super) async fn give_up(cx: &Context, host: &str, data: Data) -> Result<(), StepError> {
+    const SCRIPT: &str = r#"
 # stop etcd for good
 systemctl disable --now "$1" 2>/dev/null || true
 rm -rf -- "$2" "$3"
 systemctl daemon-reload
 systemctl reset-failed "$1" 2>/dev/null || true
 "#;
-        // The data first: while its unit's file is there, a run that was cut short is gone on with.
-        let stop = Command::script(r#"systemctl stop "$1" || true"#, [UNIT]);
-        cx.run(&self.name, &stop).await?;
-        settle(cx, &self.name, self.data).await?;
-        backup::leave(cx, &self.name).await?;
-        cx.run(&self.name, &Command::script(SCRIPT, [UNIT, UNIT_FILE, FOLDER])).await.map(drop)
-    }
+    // The data first: while its unit's file is there, a run that was cut short is gone on with.
+    let stop = Command::script(r#"systemctl stop "$1" || true"#, [UNIT]);
+    cx.run(host, &stop).await?;
+    settle(cx, host, data).await?;
+    backup::leave(cx, host).await?;
+    cx.run(host, &Command::script(SCRIPT, [UNIT, UNIT_FILE, FOLDER])).await.map(drop)
 }
 
 impl Step for Reset {
@@ -82,6 +88,6 @@ impl Step for Reset {
     }
 
     fn apply<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<(), StepError>> {
-        self.make(cx).boxed()
+        give_up(cx, &self.name, self.data).boxed()
     }
 }

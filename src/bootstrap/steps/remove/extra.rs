@@ -24,6 +24,8 @@ pub struct Extra {
     pub is_dead: bool,
     /// Was it a Node by the file, whether it is one still or not?
     pub was_node: bool,
+    /// The host that takes its place, without which it stays.
+    pub successor: Option<String>,
 }
 
 impl Extra {

@@ -11,6 +11,7 @@ use super::{Extra, clean};
 use crate::bootstrap::engine::{Change, Check, Context, Disruption, Lane, Step, StepError, StepId};
 use crate::bootstrap::kubernetes::{Api, Member, Node, quorum, removable};
 use crate::bootstrap::spec::{Host, Role, Topology};
+use crate::bootstrap::steps::control_plane::look::Standing;
 use crate::bootstrap::steps::etcd::data::Data;
 use crate::bootstrap::steps::shared::Shared;
 use crate::bootstrap::steps::{control_plane, workers};
@@ -139,6 +140,7 @@ impl Remove {
             self.may_go(&members, &api.healthy(&members).await?, member)?;
         }
         let nodes = api.nodes().await?;
+        self.others_are_there(cx, &nodes).await?;
         let node = nodes.iter().find(|node| node.name == name);
         if let Some(node) = node {
             drain(&api, node).await?;
@@ -153,6 +155,34 @@ impl Remove {
         // Last: by its Node a run that goes on after this one was cut off finds it.
         if node.is_some() {
             api.kubectl(["delete", "node", name, "--ignore-not-found"]).await?;
+        }
+        Ok(())
+    }
+
+    /// Who takes its place has joined, and the control planes of the file serve: the cluster does not
+    /// shrink because of a step that failed. One that was part of it and is away counts for the quorum.
+    async fn others_are_there(&self, cx: &Context, nodes: &[Node]) -> Result<(), StepError> {
+        let name = &self.extra.name;
+        if self.shared.removed_first.contains(name) {
+            return Ok(());
+        }
+        let stays = |host: &str, why: &str| StepError::Refused {
+            reason: format!("{name} stays until {host} has joined: {why}"),
+            remedy: format!("see to {host}, and run this again"),
+        };
+        let is_node = |host: &str| nodes.iter().any(|node| node.name == host);
+        if let Some(new) = self.extra.successor.as_deref().filter(|new| !is_node(new)) {
+            return Err(stays(new, "it has no Node"));
+        }
+        if !self.is_control_plane() {
+            return Ok(());
+        }
+        for (host, standing) in self.shared.standings(cx).await {
+            match standing {
+                Standing::Away(why) if !is_node(&host) => return Err(stays(&host, &why)),
+                Standing::Serving | Standing::Away(_) => {}
+                _ => return Err(stays(&host, "its control plane does not serve")),
+            }
         }
         Ok(())
     }

@@ -57,7 +57,8 @@ pub fn all(shared: &Arc<Shared>, data: Data) -> Vec<Arc<dyn Step>> {
 }
 
 /// The steps by which these hosts leave the cluster: drained, out of etcd if that keeps its quorum, and
-/// reset. If they are all nodes there are, the cluster is given up, and so are these of its hosts.
+/// reset. If they are all nodes there are, the cluster is given up, and so are these of its hosts. Those
+/// that cannot be reached are only taken out.
 ///
 /// # Errors
 /// Nodes would be left without a control plane, or no control plane that stays serves.
@@ -72,7 +73,10 @@ pub async fn some(
     let left: Vec<_> = after.hosts.iter().filter(|host| is_node(host)).collect();
     let Some(first) = left.first() else {
         let mut steps = all(shared, data);
-        steps.retain(|step| chosen.contains(&step.id().host));
+        steps.retain(|step| {
+            let host = step.id().host;
+            chosen.contains(&host) && cx.hosts.contains_key(&host)
+        });
         return Ok(steps);
     };
     if after.with_role(Role::ControlPlane).next().is_none() {
@@ -90,7 +94,9 @@ pub async fn some(
     let mut steps: Vec<Arc<dyn Step>> = Vec::new();
     for host in shared.cluster.hosts.iter().filter(|host| chosen.contains(&host.name)) {
         let name = host.name.clone();
-        if is_node(host) {
+        // A host that does not answer is given up: there is nothing of it that could be cleaned.
+        let is_there = cx.hosts.contains_key(&name);
+        if is_node(host) && is_there {
             let before = StepId::new(&name, node::STEP);
             let needs = leaving.iter().map(Step::id).filter(|id| *id == before).collect();
             let (shared, host, follows) = (after.clone(), host.clone(), Vec::new());
@@ -98,10 +104,12 @@ pub async fn some(
         }
         if etcd_hosts(&shared.cluster).any(|member| member.name == name) {
             let (cluster, name_of) = (cluster.clone(), name.clone());
-            let removed = etcd::Remove { cluster, name: name_of, first: false };
+            let removed = etcd::Remove { cluster, name: name_of, first: false, data };
             let (needs, follows) = (vec![removed.id()], Vec::new());
             steps.push(Arc::new(removed));
-            steps.push(Arc::new(etcd::reset::Reset { name, data, needs, follows }));
+            if is_there {
+                steps.push(Arc::new(etcd::reset::Reset { name, data, needs, follows }));
+            }
         }
     }
     steps.extend(leaving.into_iter().map(|step| -> Arc<dyn Step> { Arc::new(step) }));

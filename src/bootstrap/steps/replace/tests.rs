@@ -66,12 +66,18 @@ fn reason(outcome: Result<Replacement, StepError>) -> (String, String) {
 fn a_spare_takes_roles_labels_and_copies() {
     let mut cluster = with_spare();
     cluster.hosts[1].labels.insert("disk".to_owned(), "ssd".to_owned());
+    for (host, pods) in [(1, 80), (5, 50)] {
+        cluster.hosts[host].overrides.kubelet.insert("maxPods".to_owned(), pods.into());
+    }
+    cluster.hosts[1].overrides.kubelet_flags.insert("v".to_owned(), "4".to_owned());
     let after = replaced(&cluster, "cp2", "s1").unwrap();
     let names: Vec<_> = after.hosts.iter().map(|host| host.name.as_str()).collect();
     assert_eq!(names, ["cp1", "cp3", "w1", "w2", "s1"]);
     let comes = after.host("s1").unwrap();
     assert_eq!(comes.roles, cluster.hosts[1].roles);
     assert_eq!(comes.labels["disk"], "ssd");
+    assert_eq!(comes.overrides.kubelet["maxPods"], 50, "its own, since it has some");
+    assert_eq!(comes.overrides.kubelet_flags["v"], "4");
     assert_eq!(comes.address, "10.0.0.41".parse::<std::net::IpAddr>().unwrap());
     let refused = |old, new| replaced(&cluster, old, new).unwrap_err().to_string();
     assert!(refused("cp2", "w1").contains("w1 has roles already, and not those of cp2"));
@@ -170,6 +176,20 @@ async fn a_worker_is_replaced_without_etcd() {
     assert_eq!(nodes(&world), ["cp1", "cp2", "cp3", "s1", "w1"]);
     assert_eq!(members(&world).len(), 3);
     assert_eq!(world.hosts["w2"].paths(), ["/etc/hosts"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_stays_when_the_new_one_cannot_join() {
+    for old in ["cp2", "w2"] {
+        let world = whole().await;
+        world.hosts["s1"].die("no power");
+        let (world, failed) = replace(world, old, "s1").await;
+        let told = format!("{old}/remove: {old} stays until s1 has joined: ");
+        assert!(failed.iter().any(|why| why.starts_with(&told)), "{failed:?}");
+        assert_eq!(nodes(&world), ["cp1", "cp2", "cp3", "w1", "w2"]);
+        assert_eq!(members(&world), ["cp1", "cp2", "cp3"]);
+        assert_eq!(world.hosts[old].ran("kubeadm reset"), 0);
+    }
 }
 
 #[tokio::test(start_paused = true)]
