@@ -271,7 +271,10 @@ impl Step for Remove {
         let workers = cluster.with_role(Role::Worker);
         let workers = workers.filter(|host| !host.roles.contains(&Role::ControlPlane));
         let told = workers.map(|host| (host, workers::config::STEP));
-        joined.chain(told).map(|(host, step)| StepId::new(&host.name, step)).collect()
+        let successor = self.extra.successor.iter();
+        let successor = successor.map(|new| StepId::new(new, workers::node::STEP));
+        let others = joined.chain(told).map(|(host, step)| StepId::new(&host.name, step));
+        others.chain(successor).collect()
     }
 
     fn lane(&self) -> Lane {
