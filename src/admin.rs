@@ -1,5 +1,6 @@
 //! The read-only HTTP endpoint: metrics, liveness, readiness and status.
 
+mod clusters;
 mod export;
 mod history;
 mod page;
@@ -9,6 +10,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
@@ -28,14 +30,16 @@ use tracing::{debug, warn};
 use crate::drain::{Drain, Phase};
 use crate::events::Events;
 use crate::metrics::Metrics;
-use crate::model::{InForce, Reader, SourceState};
-use crate::proxy::WorkerHandle;
+use crate::model::{ClusterName, InForce};
 use crate::seats::{Progress, Seats};
 use crate::throttle::Throttle;
 
 pub use crate::events::Severity;
+pub use clusters::{Cluster, Clusters};
 pub use history::{EventStatus, History};
-pub use status::{BackendStatus, ConfigStatus, Identity, ReasonStatus, SourceStatus, Status};
+pub use status::{
+    BackendStatus, ClusterStatus, ConfigStatus, Identity, ReasonStatus, SourceStatus, Status,
+};
 
 /// Admin clients served at a time. Scrapers and people need few, and a flood of them must not eat the
 /// descriptors of the data path.
@@ -50,6 +54,9 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(8);
 /// A data thread that does not answer for so long is stuck.
 const LIVE_WITHIN: Duration = Duration::from_secs(2);
 
+/// What stands before a cluster's name.
+const READYZ_OF: &str = "/readyz/";
+
 /// Histogram samples are folded this often.
 const FOLD_EVERY: Duration = Duration::from_secs(10);
 
@@ -59,8 +66,8 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 /// What a status document is made of.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// The current snapshot.
-    pub snapshot: Reader,
+    /// The clusters that are served.
+    pub clusters: Clusters,
     /// How far the end of the process has come.
     pub drain: Drain,
     /// What has happened.
@@ -69,8 +76,6 @@ pub struct View {
     pub identity: Identity,
     /// The configuration in force.
     pub in_force: watch::Receiver<InForce>,
-    /// Where backends come from.
-    pub sources: watch::Receiver<Vec<SourceState>>,
     /// Told when the drain begins while another process stands by: that one answers at our addresses
     /// from then on.
     pub replaced: Rc<Notify>,
@@ -80,9 +85,8 @@ impl View {
     /// What there is to see now.
     pub fn status(&self) -> Status {
         let draining = self.drain.phase() != Phase::Running;
-        let sources = self.sources.borrow().iter().map(SourceStatus::new).collect();
-        let (snapshot, in_force) = (self.snapshot.load(), self.in_force.borrow());
-        Status::new(&self.identity, &snapshot, &in_force, sources, draining, &self.events)
+        let (clusters, in_force) = (self.clusters.all(), self.in_force.borrow());
+        Status::new(&self.identity, &clusters, &in_force, draining, &self.events)
     }
 
     /// What has happened after the event with this number; 0 for all that is kept.
@@ -98,8 +102,6 @@ pub struct Parts {
     pub view: View,
     /// The registry.
     pub metrics: Metrics,
-    /// The data threads.
-    pub workers: Rc<Vec<WorkerHandle>>,
 }
 
 /// Serves until the future is dropped. Runs on the control thread's local runtime.
@@ -177,18 +179,15 @@ async fn answer(parts: &Parts, request: &Request<Incoming>) -> Answer {
     }
     match request.uri().path() {
         "/metrics" => {
-            let text = export::text(
-                &parts.metrics,
-                &parts.view.snapshot.load(),
-                &parts.view.sources.borrow(),
-            );
+            let text = export::text(&parts.metrics, &parts.view.clusters.all());
             typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
         }
         "/livez" => livez(parts).await,
-        "/readyz" => readyz(parts),
+        "/readyz" => readyz(parts, None),
         "/status" => status(parts),
         "/events" => json(&parts.view.history(0)),
         "/" => page(),
+        path if path.starts_with(READYZ_OF) => readyz(parts, path.strip_prefix(READYZ_OF)),
         _ => text(
             StatusCode::NOT_FOUND,
             "not found: see /, /status, /events, /metrics, /livez and /readyz\n",
@@ -198,24 +197,62 @@ async fn answer(parts: &Parts, request: &Request<Incoming>) -> Answer {
 
 /// Do all data threads answer?
 async fn livez(parts: &Parts) -> Answer {
-    for (number, worker) in parts.workers.iter().enumerate() {
-        if !timeout(LIVE_WITHIN, worker.ping()).await.unwrap_or(false) {
-            let message = format!("data thread {number} does not answer\n");
-            return text(StatusCode::INTERNAL_SERVER_ERROR, message);
-        }
+    let clusters = parts.view.clusters.wanted();
+    let asked = clusters.iter().flat_map(|cluster| {
+        let of = cluster.name.as_ref().map(|name| format!(" of {name}")).unwrap_or_default();
+        cluster.workers.iter().enumerate().map(move |(number, worker)| (of.clone(), number, worker))
+    });
+    let asked = asked.map(async |(of, number, worker)| {
+        let answers = timeout(LIVE_WITHIN, worker.ping()).await.unwrap_or(false);
+        (!answers).then(|| format!("data thread {number}{of} does not answer\n"))
+    });
+    let silent: String = join_all(asked).await.into_iter().flatten().collect();
+    if silent.is_empty() {
+        return text(StatusCode::OK, "ok\n");
     }
-    text(StatusCode::OK, "ok\n")
+    text(StatusCode::INTERNAL_SERVER_ERROR, silent)
 }
 
-/// Is there a backend for new clients, and do we take any?
-fn readyz(parts: &Parts) -> Answer {
+/// Is there a backend for new clients of the cluster of this name, and do we take any? Of several
+/// clusters together: has each been judged, and is there one that can be used? What one that is down
+/// has to do with the others is nothing.
+fn readyz(parts: &Parts, name: Option<&str>) -> Answer {
+    let unready = |message: String| text(StatusCode::SERVICE_UNAVAILABLE, message);
     if parts.view.drain.phase() != Phase::Running {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n");
+        return unready("shutting down\n".to_owned());
     }
-    if !parts.view.snapshot.load().usable() {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "no backend is ready: see /status\n");
+    let clusters = parts.view.clusters.wanted();
+    let named = |cluster: &&Cluster| cluster.name.as_ref().map(ClusterName::as_str) == name;
+    let one = match (name, clusters.as_slice()) {
+        (None, [only]) if only.name.is_none() => Some(only),
+        (None, _) => None,
+        (Some(_), all) => match all.iter().find(named) {
+            Some(found) => Some(found),
+            None => return text(StatusCode::NOT_FOUND, "there is no such cluster: see /status\n"),
+        },
+    };
+    match one {
+        Some(cluster) if cluster.usable() => text(StatusCode::OK, "ok\n"),
+        Some(_) => unready("no backend is ready: see /status\n".to_owned()),
+        None => readyz_of_all(&clusters),
     }
-    text(StatusCode::OK, "ok\n")
+}
+
+fn readyz_of_all(clusters: &[Cluster]) -> Answer {
+    let line = |cluster: &Cluster| {
+        let word = match (cluster.usable(), cluster.is_judged()) {
+            (true, _) => "ok",
+            (false, true) => "no backend is ready",
+            (false, false) => "not probed yet",
+        };
+        cluster.name.as_ref().map(|name| format!("{name}: {word}\n")).unwrap_or_default()
+    };
+    let lines: String = clusters.iter().map(line).collect();
+    let judged = clusters.iter().all(Cluster::is_judged);
+    if judged && clusters.iter().any(Cluster::usable) {
+        return text(StatusCode::OK, lines);
+    }
+    text(StatusCode::SERVICE_UNAVAILABLE, lines)
 }
 
 fn status(parts: &Parts) -> Answer {

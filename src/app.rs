@@ -2,6 +2,7 @@
 
 mod build;
 mod changes;
+mod cluster;
 mod control;
 mod error;
 mod given;
@@ -11,6 +12,7 @@ mod reload;
 mod service;
 mod source;
 mod standby;
+mod tend;
 mod turn;
 
 use std::io;
@@ -22,19 +24,18 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::config::Config;
-use crate::control::{Predecessor, Taken};
+use crate::control::{Predecessor, Prospect, Taken};
 use crate::drain::{Drain, Phase};
-use crate::events::{self, Event, Events, Handover};
-use crate::metrics::Metrics;
+use crate::events::{Event, Handover};
 use crate::model::Reader;
-use crate::proxy::{Live, WorkerHandle};
+use crate::proxy::WorkerHandle;
 use crate::systemd::{self, Notifier};
-use crate::{admin, discovery, health, net, raw};
+use crate::{admin, net, raw};
 
 pub use build::{build, build_on};
 pub use error::{Attempt, StartError};
@@ -44,19 +45,22 @@ pub use reload::{Command, Commands, Outcome, Refusal};
 pub use source::Source;
 pub use turn::{Candidate, Turn};
 
+use cluster::Common;
 use reload::Reloader;
+use tend::Task;
 
 /// A proxy that has bound its sockets and started its data threads, but not its control work.
 pub struct Bound {
     addresses: Vec<SocketAddr>,
     admin: SocketAddr,
     drain: Drain,
-    reader: Reader,
-    live: Live,
     commands: Commands,
     predecessor: Option<Predecessor>,
-    /// Listeners of the predecessor that are served until it has stopped accepting.
-    outgoing: Vec<SocketAddr>,
+    /// The clusters that it is to serve, in the order of the configuration.
+    prospects: Vec<Prospect>,
+    /// Listeners of the predecessor that are served until it has stopped accepting, and the threads
+    /// that serve them.
+    outgoing: Vec<(Rc<Vec<WorkerHandle>>, Vec<SocketAddr>)>,
     /// systemd has been told that this process has started.
     stood_by: bool,
     control: Control,
@@ -76,14 +80,10 @@ const SETTLED: Duration = Duration::from_millis(300);
 struct Control {
     admin_listener: std::net::TcpListener,
     admin: admin::Parts,
-    health: health::Parts,
-    discovery: discovery::Parts,
+    tasks: mpsc::UnboundedReceiver<Task>,
     reloader: Reloader,
     commands: mpsc::Receiver<Command>,
-    events: Events,
-    moves: watch::Receiver<events::Rules>,
-    metrics: Metrics,
-    workers: Rc<Vec<WorkerHandle>>,
+    common: Common,
     socket: Option<(UnixListener, crate::control::Parts)>,
     reloads: mpsc::Receiver<crate::control::Reload>,
 }
@@ -117,9 +117,9 @@ impl Bound {
         self.drain.clone()
     }
 
-    /// What the proxy knows of its backends.
-    pub fn reader(&self) -> Reader {
-        self.reader.clone()
+    /// What the proxy knows of the backends of its first cluster.
+    pub fn reader(&self) -> Option<Reader> {
+        self.prospects.first().map(|first| first.reader.clone())
     }
 
     /// Asks the proxy while it serves.
@@ -127,10 +127,10 @@ impl Bound {
         self.commands.clone()
     }
 
-    /// `connections.drainTimeout`, whatever it is when it is asked for.
+    /// `connections.drainTimeout`, the longest of all clusters, whatever it is when it is asked for.
     pub fn drain_timeout(&self) -> impl Fn() -> Duration + use<> {
-        let live = self.live.clone();
-        move || live.load().connections.drain_timeout
+        let clusters = self.control.common.commanded.clone();
+        move || clusters.longest_drain_timeout()
     }
 
     /// Follows the file and flags that the configuration came from: it is read again when the file
@@ -150,32 +150,18 @@ impl Bound {
     /// # Errors
     /// The admin listener cannot be registered, or a data thread died.
     pub async fn serve(self) -> Result<(), StartError> {
-        let Control {
-            admin_listener,
-            admin,
-            health,
-            discovery,
-            reloader,
-            commands,
-            events,
-            moves,
-            metrics,
-            workers,
-            socket,
-            reloads,
-        } = self.control;
+        let Control { admin_listener, admin, tasks, reloader, commands, common, socket, reloads } =
+            self.control;
         let admin_listener = net::into_async(admin_listener).map_err(|source| {
             StartError::Listen { address: self.admin, source, attempt: Attempt::Start }
         })?;
         let notifier = Notifier::from_env();
         let takes_over = self.predecessor.is_some();
-        let sockets = reloader.sockets();
         let takeover = async {
             let taken = match self.predecessor {
                 None => None,
                 Some(other) => {
-                    let taken =
-                        take_over(other, &self.reader, &self.drain, &metrics, &events).await?;
+                    let taken = take_over(other, &self.prospects, &common).await?;
                     if taken == Taken::No {
                         return std::future::pending().await;
                     }
@@ -183,35 +169,37 @@ impl Bound {
                 }
             };
             info!(listen = ?self.addresses, admin = %self.admin, "serving");
-            let backends = self.reader.load().entries.len();
-            events
+            let backends = self.prospects.iter().map(|one| one.reader.load().entries.len()).sum();
+            common
+                .events
                 .record(Event::Started { version: env!("CARGO_PKG_VERSION").to_owned(), backends });
             notifier.ready(takes_over, "serving");
             forget_code();
-            if taken == Some(Taken::Released) && !self.outgoing.is_empty() {
+            if taken == Some(Taken::Released)
+                && self.outgoing.iter().any(|(_, addresses)| !addresses.is_empty())
+            {
                 sleep(RELEASED_WITHIN).await;
-                reload::close(&sockets, &workers, self.outgoing);
+                for (workers, addresses) in self.outgoing {
+                    cluster::close(&common.sockets, &workers, addresses);
+                }
             }
             sleep(SETTLED).await;
             forget_code();
             std::future::pending().await
         };
         let last_words = Notify::new();
-        // Who is wanted is nobody's business any more when the end has begun: after a handover, all
-        // connections leave.
         let mut phases = self.drain.phases();
         let following = async {
             tokio::select! {
                 biased;
                 () = phases.draining() => std::future::pending().await,
-                () = discovery::run(discovery) => {}
                 () = reloader.run(commands) => {}
             }
         };
         let control = async {
             tokio::select! {
+                error = tend::tend(tasks, common.clone()) => return error,
                 () = admin::serve(admin_listener, admin) => {}
-                () = health::run(health) => {}
                 () = following => {}
                 () = control::run(socket, &last_words) => {}
                 () = control::reload(reloads, self.commands, &notifier) => {}
@@ -219,70 +207,51 @@ impl Bound {
                 () = service::feed_watchdog(
                     &notifier,
                     systemd::watchdog(takes_over),
-                    async || service::all_answer(&workers).await,
+                    async || service::all_answer(&common.shown).await,
                     self.drain.phases(),
                     self.stood_by,
                 ) => {}
-                () = events::watch(self.reader.clone(), events.clone(), moves) => {}
             }
+            StartError::ControlDied
         };
-        let ended = ended(&self.drain, &events, &workers, &last_words);
+        let ended = ended(&common, &last_words);
         tokio::select! {
             biased;
             // First, so that it hears of the end before that comes, and says so to systemd.
-            () = control => Err(StartError::ControlDied),
+            error = control => Err(error),
             result = takeover => result,
-            result = ended => result,
+            () = ended => Ok(()),
         }
     }
 }
 
 /// Waits until the drain is over and every data thread has ended.
-async fn ended(
-    drain: &Drain,
-    events: &Events,
-    workers: &[WorkerHandle],
-    last_words: &Notify,
-) -> Result<(), StartError> {
-    let died = async {
-        let ended = workers.iter().map(|worker| Box::pin(worker.ended()));
-        futures_util::future::select_all(ended).await;
-    };
-    let mut phases = drain.phases();
-    tokio::select! {
-        biased;
-        () = phases.draining() => {}
-        // A thread that hears of the drain first may end before this task hears of it.
-        () = died => if drain.phase() == Phase::Running {
-            return Err(StartError::WorkerDied);
-        },
-    }
-    if let Phase::Draining { until, .. } = drain.phase() {
+async fn ended(common: &Common, last_words: &Notify) {
+    common.drain.phases().draining().await;
+    if let Phase::Draining { until, .. } = common.drain.phase() {
         let within = until.saturating_duration_since(Instant::now());
-        events.record(Event::ShuttingDown { within });
+        common.events.record(Event::ShuttingDown { within });
     }
-    for worker in workers {
+    let workers: Vec<_> = common.shown.all().iter().map(|one| one.workers.clone()).collect();
+    for worker in workers.iter().flat_map(|workers| workers.iter()) {
         worker.ended().await;
     }
     // Without connections that takes no time, and somebody waits for an answer.
     let _ = timeout(LAST_WORDS, last_words.notified()).await;
     info!("every connection has ended");
-    Ok(())
 }
 
 /// Takes over from the process that has passed its sockets on.
 async fn take_over(
     predecessor: Predecessor,
-    reader: &Reader,
-    drain: &Drain,
-    metrics: &Metrics,
-    events: &Events,
+    clusters: &[Prospect],
+    common: &Common,
 ) -> Result<Taken, StartError> {
     let from = predecessor.pid();
-    let taken = predecessor.finish(reader, drain).await?;
+    let taken = predecessor.finish(clusters, &common.drain).await?;
     if taken != Taken::No {
-        metrics.increment("apiproxy_handovers_total", &[("result", "taken")]);
-        events.record(Event::Handover(Handover::Taken { from }));
+        common.metrics.increment("apiproxy_handovers_total", &[("result", "taken")]);
+        common.events.record(Event::Handover(Handover::Taken { from }));
     }
     Ok(taken)
 }
@@ -296,7 +265,7 @@ pub struct Running {
     pub admin: SocketAddr,
     /// Starts and ends the drain.
     pub drain: Drain,
-    /// What the proxy knows of its backends.
+    /// What the proxy knows of the backends of its first cluster.
     pub reader: Reader,
     /// Asks the proxy.
     pub commands: Commands,
@@ -314,10 +283,14 @@ pub fn spawn(config: Config) -> Result<Running, StartError> {
             .enable_all()
             .build_local(LocalOptions::default())
             .map_err(StartError::Runtime);
-        let bound = runtime.and_then(|runtime| Ok((build(&config)?, runtime)));
+        let bound = runtime.and_then(|runtime| {
+            let bound = build(&config)?;
+            let reader = bound.reader().ok_or(StartError::NoListener)?;
+            Ok((bound, reader, runtime))
+        });
         match bound {
-            Ok((bound, runtime)) => {
-                let (addresses, reader) = (bound.addresses.clone(), bound.reader());
+            Ok((bound, reader, runtime)) => {
+                let addresses = bound.addresses.clone();
                 let parts = (addresses, bound.admin, bound.drain(), reader, bound.commands());
                 let _ = sender.send(Ok(parts));
                 if let Err(error) = runtime.block_on(bound.serve()) {

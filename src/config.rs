@@ -4,6 +4,7 @@ mod document;
 mod error;
 mod faults;
 mod file;
+mod inherit;
 mod overrides;
 #[cfg(test)]
 mod probe;
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{BackendAddress, BackendName, Policy, Zone};
+use crate::model::{BackendAddress, BackendName, ClusterName, Policy, Zone};
 use crate::net;
 use validate::ThisHost;
 
@@ -120,6 +121,24 @@ fn finish(
 /// reference in README.md for the keys, units and defaults.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// The clusters that are served: one without a name, or those that `clusters` lists, each with a
+    /// name, addresses and backends of its own.
+    pub clusters: Vec<Cluster>,
+    /// Metrics, probes and status.
+    pub admin: Admin,
+    /// Closing the process in.
+    pub hardening: Hardening,
+    /// Data threads of each cluster, 1 to 64.
+    pub threads: NonZeroUsize,
+    /// Logging.
+    pub log: Log,
+}
+
+/// A cluster: its apiservers, and how its clients come to them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cluster {
+    /// Its unique name; `None` for the only one of a configuration without `clusters`.
+    pub name: Option<ClusterName>,
     /// Where clients connect.
     pub listen: Vec<Listen>,
     /// This node's failure domain.
@@ -139,14 +158,13 @@ pub struct Config {
     pub rebalance: Rebalance,
     /// Where further apiservers are found.
     pub discovery: Discovery,
-    /// Metrics, probes and status.
-    pub admin: Admin,
-    /// Closing the process in.
-    pub hardening: Hardening,
-    /// Data threads, 1 to 64.
-    pub threads: NonZeroUsize,
-    /// Logging.
-    pub log: Log,
+}
+
+impl Config {
+    /// Does it list clusters by name?
+    pub fn has_names(&self) -> bool {
+        self.clusters.iter().any(|cluster| cluster.name.is_some())
+    }
 }
 
 /// An address to listen on.

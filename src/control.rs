@@ -2,6 +2,7 @@
 //! the process that takes over.
 
 mod client;
+mod clusters;
 mod commands;
 mod handover;
 mod incumbent;
@@ -14,10 +15,11 @@ mod sockets;
 mod takeover;
 
 pub use client::{AskError, Follower, ask, follow};
+pub use clusters::{Cluster, Clusters};
 pub use handover::show_counters;
 pub use incumbent::Incumbent;
 pub use protocol::{Answer, Code, Refusal, Reply, Request, VERSION};
 pub use server::{Parts, Reload, serve};
 pub use socket::{ClaimError, claim, make_folder};
 pub use sockets::{Role, Sockets};
-pub use takeover::{PROBE_WITHIN, Predecessor, Taken, Takeover, TakeoverError};
+pub use takeover::{PROBE_WITHIN, Predecessor, Prospect, Taken, Takeover, TakeoverError};

@@ -41,6 +41,8 @@ impl std::fmt::Debug for Metrics {
 #[derive(Clone, Debug)]
 pub struct DataPath {
     metrics: Metrics,
+    /// The cluster whose clients it counts, if the process serves several.
+    cluster: Option<String>,
     /// Clients refused because `connections.max` was reached.
     pub refused: Counter,
     /// Clients closed because no backend could be reached.
@@ -58,7 +60,8 @@ pub struct DataPath {
 impl DataPath {
     /// What a data thread keeps to note how long clients waited for a backend.
     pub fn connect_times(&self) -> ConnectTimes {
-        ConnectTimes { metrics: self.metrics.clone(), known: RefCell::default() }
+        let (metrics, cluster) = (self.metrics.clone(), self.cluster.clone());
+        ConnectTimes { metrics, cluster, known: RefCell::default() }
     }
 }
 
@@ -67,18 +70,21 @@ impl DataPath {
 #[derive(Debug)]
 pub struct ConnectTimes {
     metrics: Metrics,
+    cluster: Option<String>,
     known: RefCell<HashMap<String, Histogram>>,
 }
 
 impl ConnectTimes {
-    /// A client was connected to a backend in this time.
+    /// A client was connected to a backend of the cluster in this time.
     pub fn note(&self, backend: &str, time: Duration) {
         let mut known = self.known.borrow_mut();
         if let Some(histogram) = known.get(backend) {
             histogram.record(time.as_secs_f64());
             return;
         }
-        let histogram = self.metrics.histogram("apiproxy_connect_seconds", backend);
+        let cluster = self.cluster.as_deref().map(|cluster| ("cluster", cluster));
+        let labels: Vec<_> = cluster.into_iter().chain([("backend", backend)]).collect();
+        let histogram = self.metrics.histogram("apiproxy_connect_seconds", &labels);
         histogram.record(time.as_secs_f64());
         known.insert(backend.to_owned(), histogram);
     }
@@ -105,16 +111,19 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// The counters of the data path.
-    pub fn data_path(&self) -> DataPath {
+    /// The counters of the data path, for one of several clusters if there are several.
+    pub fn data_path(&self, cluster: Option<&str>) -> DataPath {
+        let labels: Vec<_> = cluster.map(|cluster| ("cluster", cluster)).into_iter().collect();
+        let counter = |name| self.counter(name, &labels);
         DataPath {
             metrics: self.clone(),
-            refused: self.counter("apiproxy_clients_refused_total", &[]),
-            unserved: self.counter("apiproxy_clients_unserved_total", &[]),
-            accept_errors: self.counter("apiproxy_accept_errors_total", &[]),
-            hedged: self.counter("apiproxy_hedged_connects_total", &[]),
-            spliced: self.counter("apiproxy_spliced_bytes_total", &[]),
-            hedges_withheld: self.counter("apiproxy_hedges_withheld_total", &[]),
+            cluster: cluster.map(str::to_owned),
+            refused: counter("apiproxy_clients_refused_total"),
+            unserved: counter("apiproxy_clients_unserved_total"),
+            accept_errors: counter("apiproxy_accept_errors_total"),
+            hedged: counter("apiproxy_hedged_connects_total"),
+            spliced: counter("apiproxy_spliced_bytes_total"),
+            hedges_withheld: counter("apiproxy_hedges_withheld_total"),
         }
     }
 
@@ -133,18 +142,20 @@ impl Metrics {
         self.recorder.register_gauge(&key(name, labels), &METADATA).set(value);
     }
 
-    /// Adds a time to a backend's histogram.
-    pub fn observe(&self, name: &'static str, backend: &str, time: Duration) {
-        self.histogram(name, backend).record(time.as_secs_f64());
+    /// Adds a time to a histogram.
+    pub fn observe(&self, name: &'static str, labels: &[(&'static str, &str)], time: Duration) {
+        self.histogram(name, labels).record(time.as_secs_f64());
     }
 
     /// The text of all metrics, with the process's own brought up to date, and without the series of
-    /// backends that are not known any more. The registry keeps those for the case that they return.
-    pub fn render(&self, is_known: impl Fn(&str) -> bool) -> String {
+    /// backends and clusters (the first argument) that are not known any more. The registry keeps
+    /// those for the case that they return.
+    pub fn render(&self, is_known: impl Fn(Option<&str>, Option<&str>) -> bool) -> String {
         metrics::with_local_recorder(&*self.recorder, || self.process.collect());
-        let is_wanted = |line: &&str| match label(line, "backend") {
-            Some(backend) => is_known(&backend),
-            None => true,
+        let is_wanted = |line: &&str| {
+            let (cluster, backend) = (label(line, "cluster"), label(line, "backend"));
+            (cluster.is_none() && backend.is_none())
+                || is_known(cluster.as_deref(), backend.as_deref())
         };
         let text = self.handle.render();
         text.lines().filter(is_wanted).flat_map(|line| [line, "\n"]).collect()
@@ -156,8 +167,8 @@ impl Metrics {
         self.handle.run_upkeep();
     }
 
-    fn histogram(&self, name: &'static str, backend: &str) -> Histogram {
-        self.recorder.register_histogram(&key(name, &[("backend", backend)]), &METADATA)
+    fn histogram(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Histogram {
+        self.recorder.register_histogram(&key(name, labels), &METADATA)
     }
 
     fn counter(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Counter {
@@ -300,14 +311,18 @@ mod tests {
         for backend in ["cp1", "cp\\2"] {
             let labels = [("backend", backend), ("result", "ready")];
             metrics.increment("apiproxy_probes_total", &labels);
-            metrics.observe("apiproxy_probe_seconds", backend, Duration::from_millis(1));
+            metrics.observe(
+                "apiproxy_probe_seconds",
+                &[("backend", backend)],
+                Duration::from_millis(1),
+            );
         }
-        let all = metrics.render(|_| true);
+        let all = metrics.render(|_, _| true);
         assert!(
             all.contains("apiproxy_probes_total{backend=\"cp1\",result=\"ready\"} 1\n"),
             "{all}"
         );
-        let some = metrics.render(|name| name == "cp\\2");
+        let some = metrics.render(|_, name| name == Some("cp\\2"));
         assert!(!some.contains("cp1"), "{some}");
         let left = |line: &&str| line.contains("cp\\\\2") && line.contains("_count");
         assert_eq!(some.lines().filter(left).count(), 1, "{some}");

@@ -2,6 +2,7 @@
 
 mod address;
 mod backend;
+mod cluster;
 mod hint;
 mod in_force;
 mod probe_times;
@@ -12,6 +13,7 @@ mod store;
 
 pub use address::{BackendAddress, Host, ParseAddressError};
 pub use backend::{Active, Backend, BackendName, CloseReason, ConnectOutcome, Counters, Direction};
+pub use cluster::ClusterName;
 pub use hint::{Doubt, Hint, Hints};
 pub use in_force::InForce;
 pub use probe_times::{PROBES_KEPT, ProbeTimes};

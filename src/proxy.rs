@@ -23,21 +23,25 @@ use crate::metrics::DataPath;
 use crate::model::{Hints, Reader};
 
 pub use permits::{Permit, Permits};
+pub use relay::PipeMemory;
 pub use settings::{Live, Settings};
 pub use worker::{WorkerError, WorkerHandle};
 
-use relay::PipeMemory;
 use worker::{Mailbox, Shared};
 
 /// What the data plane is built from.
 #[derive(Debug)]
 pub struct Parts {
+    /// The cluster, if the process serves several: for the names of its threads.
+    pub cluster: Option<String>,
     /// Bound listeners.
     pub listeners: Vec<TcpListener>,
     /// What a reload can change.
     pub live: Live,
     /// Data threads.
     pub threads: usize,
+    /// What pipes may take, together with those of other clusters.
+    pub pipes: PipeMemory,
     /// The current snapshot.
     pub snapshot: Reader,
     /// Where suspicion goes.
@@ -58,7 +62,7 @@ pub fn start(parts: Parts) -> Result<Vec<WorkerHandle>, WorkerError> {
         live: parts.live,
         snapshot: parts.snapshot,
         hints: parts.hints,
-        pipes: PipeMemory::new(parts.threads),
+        pipes: parts.pipes,
         metrics: parts.metrics,
     });
     let mailboxes: Vec<Mailbox> = (0..parts.threads).map(|_| Mailbox::default()).collect();
@@ -68,7 +72,10 @@ pub fn start(parts: Parts) -> Result<Vec<WorkerHandle>, WorkerError> {
     for (number, mailbox) in mailboxes.into_iter().enumerate() {
         let listeners = std::mem::take(&mut listeners);
         let worker = worker::start(
-            thread::Builder::new().name(format!("data-{number}")),
+            thread::Builder::new().name(match &parts.cluster {
+                Some(cluster) => format!("data-{number}-{cluster}"),
+                None => format!("data-{number}"),
+            }),
             worker::Start {
                 shared: shared.clone(),
                 mailbox,

@@ -81,7 +81,21 @@ fn the_sample_is_valid() {
     fs::write(folder.path().join("ca.crt"), authority.pem()).unwrap();
     let sample = sample.replace("/etc/kubernetes/pki/ca.crt", "ca.crt");
     let config = config::parse("README.md", &sample, folder.path(), &Overrides::default());
-    assert_eq!(config.unwrap().backends.len(), 3);
+    assert_eq!(config.unwrap().clusters[0].backends.len(), 3);
+}
+
+#[test]
+fn the_sample_of_several_clusters_is_valid() {
+    let text = readme();
+    let sample = text.split("<!-- clusters sample: tested -->\n```yaml\n").nth(1).unwrap();
+    let sample = sample.split("```").next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let authority = apiproxy::demo::Authority::new("test").unwrap();
+    fs::write(folder.path().join("ca.crt"), authority.pem()).unwrap();
+    let sample = sample.replace("/etc/apiproxy/east/", "").replace("/etc/apiproxy/west/ca", "ca");
+    let config = config::parse("README.md", &sample, folder.path(), &Overrides::default()).unwrap();
+    let names: Vec<_> = config.clusters.iter().filter_map(|one| one.name.clone()).collect();
+    assert_eq!(names.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["east", "west"]);
 }
 
 #[test]

@@ -97,7 +97,7 @@ impl Plane {
             snapshot,
             hints,
             phases: drain.phases(),
-            metrics: Metrics::new().unwrap().data_path(),
+            metrics: Metrics::new().unwrap().data_path(None),
         })
         .unwrap();
         Self { proxy, backend, _kept: (drain, writer, doubts) }

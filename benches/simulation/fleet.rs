@@ -36,7 +36,8 @@ impl Settings {
             ..Overrides::default()
         };
         let config = config::load(None, &flags).expect("a backend is all that is needed");
-        let check = config.health_check;
+        let config = &config.clusters[0];
+        let check = &config.health_check;
         let rules = Rules {
             rise: check.rise,
             fall: check.fall,

@@ -10,11 +10,13 @@ fuzz_target!(|text: &str| {
     let overrides = Overrides { insecure_skip_verify: true, ..Overrides::default() };
     match config::parse("fuzz.yaml", text, Path::new("/nowhere"), &overrides) {
         Ok(config) => {
-            let found = &config.discovery;
-            let others = found.file.is_some() || found.cache_file.is_some();
-            assert!(others || !config.backends.is_empty());
-            assert!(config.health_check.fast_interval <= config.health_check.interval);
-            assert!(config.connect.hedge_after <= config.connect.timeout);
+            for cluster in &config.clusters {
+                let found = &cluster.discovery;
+                let others = found.file.is_some() || found.cache_file.is_some();
+                assert!(others || !cluster.backends.is_empty());
+                assert!(cluster.health_check.fast_interval <= cluster.health_check.interval);
+                assert!(cluster.connect.hedge_after <= cluster.connect.timeout);
+            }
         }
         Err(error) => {
             assert!(!error.to_string().is_empty());

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::Cluster;
 use super::history::{self, EventStatus};
 use crate::events::Events;
 use crate::model::{
-    CloseReason, ConnectOutcome, Direction, Entry, InForce, Policy, Reason, Snapshot, SourceState,
-    State,
+    CloseReason, ClusterName, ConnectOutcome, Direction, Entry, InForce, Policy, Reason, Snapshot,
+    SourceState, State,
 };
 
 /// What does not change while the process runs.
@@ -47,16 +48,20 @@ pub struct Status {
     pub handover_generation: Option<u32>,
     /// Seconds since it began to serve.
     pub uptime_seconds: u64,
-    /// Where clients are accepted.
+    /// Where clients are accepted, of all clusters.
     pub listen: Vec<SocketAddr>,
-    /// This node's zone.
+    /// This node's zone; of several clusters, that of the first.
     pub zone: Option<String>,
-    /// The balancing policy.
+    /// The balancing policy; of several clusters, that of the first.
     pub balance: Policy,
     /// Grows with every change of a backend.
     pub generation: u64,
-    /// Is a backend ready?
+    /// Is a backend ready, of any cluster?
     pub usable: bool,
+    /// The clusters, where the configuration lists several by name, in its order; last those that are on
+    /// their way out. Empty otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clusters: Vec<ClusterStatus>,
     /// Has the process been told to end?
     pub draining: bool,
     /// The configuration in force.
@@ -72,6 +77,24 @@ pub struct Status {
     /// The number of the latest event: `/events` has news when it has grown.
     #[serde(default)]
     pub latest_event: u64,
+}
+
+/// One of several clusters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterStatus {
+    /// Its name, which stands before those of its backends.
+    pub name: String,
+    /// Where its clients are accepted.
+    pub listen: Vec<SocketAddr>,
+    /// This node's zone in it.
+    pub zone: Option<String>,
+    /// The balancing policy.
+    pub balance: Policy,
+    /// Is a backend ready?
+    pub usable: bool,
+    /// It is no longer in the configuration, and its last connections end.
+    pub leaving: bool,
 }
 
 /// The configuration in force.
@@ -94,6 +117,9 @@ pub struct ConfigStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceStatus {
+    /// The cluster whose servers it names, if there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     /// `static`, `kubernetes`, `file` or `cache`.
     pub source: String,
     /// The servers it names now.
@@ -106,8 +132,9 @@ pub struct SourceStatus {
 
 impl SourceStatus {
     /// Describes the state of a source.
-    pub fn new(state: &SourceState) -> Self {
+    pub fn new(cluster: Option<&ClusterName>, state: &SourceState) -> Self {
         Self {
+            cluster: cluster.map(|cluster| cluster.as_str().to_owned()),
             source: state.source.to_owned(),
             servers: state.servers,
             age_seconds: age(state).map(|age| age.as_secs()),
@@ -125,8 +152,11 @@ pub(super) fn age(state: &SourceState) -> Option<Duration> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackendStatus {
-    /// Its name.
+    /// Its name, as commands want it: with that of its cluster (`east/cp1`), if there are several.
     pub name: String,
+    /// Its cluster, if there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     /// As configured.
     pub address: String,
     /// What the address stands for now.
@@ -174,16 +204,20 @@ pub struct ReasonStatus {
 }
 
 impl Status {
-    /// Describes a snapshot.
-    pub fn new(
+    /// Describes the clusters.
+    pub(super) fn new(
         identity: &Identity,
-        snapshot: &Snapshot,
+        clusters: &[Cluster],
         in_force: &InForce,
-        sources: Vec<SourceStatus>,
         draining: bool,
         events: &Events,
     ) -> Self {
         let now = Instant::now();
+        let snapshots: Vec<_> = clusters.iter().map(|cluster| cluster.snapshot.load()).collect();
+        let each = || clusters.iter().zip(&snapshots);
+        let wanted = || each().filter(|(cluster, _)| !cluster.leaving.get());
+        let first = snapshots.first();
+        let entries = snapshots.iter().flat_map(|snapshot| &snapshot.entries);
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -191,18 +225,39 @@ impl Status {
             handover_generation: identity.handover_generation,
             uptime_seconds: now.saturating_duration_since(identity.started).as_secs(),
             listen: in_force.listen.clone(),
-            zone: snapshot.zone.as_deref().map(str::to_owned),
-            balance: snapshot.policy,
-            generation: snapshot.generation,
-            usable: snapshot.usable(),
+            zone: first.and_then(|first| first.zone.as_deref()).map(str::to_owned),
+            balance: first.map(|first| first.policy).unwrap_or_default(),
+            generation: snapshots.iter().map(|snapshot| snapshot.generation).sum(),
+            usable: wanted().any(|(_, snapshot)| snapshot.usable()),
+            clusters: each()
+                .filter_map(|(one, snapshot)| ClusterStatus::new(one, snapshot))
+                .collect(),
             draining,
             config: config(in_force),
-            sources,
-            backends: snapshot.entries.iter().map(|entry| backend(entry, now)).collect(),
+            sources: wanted().flat_map(|(cluster, _)| sources(cluster)).collect(),
+            backends: entries.map(|entry| backend(entry, now)).collect(),
             failovers: events.failovers().iter().map(EventStatus::new).collect(),
             latest_event: events.latest(),
         }
     }
+}
+
+impl ClusterStatus {
+    fn new(cluster: &Cluster, snapshot: &Snapshot) -> Option<Self> {
+        Some(Self {
+            name: cluster.name.as_ref()?.as_str().to_owned(),
+            listen: cluster.listen.borrow().clone(),
+            zone: snapshot.zone.as_deref().map(str::to_owned),
+            balance: snapshot.policy,
+            usable: snapshot.usable(),
+            leaving: cluster.leaving.get(),
+        })
+    }
+}
+
+fn sources(cluster: &Cluster) -> Vec<SourceStatus> {
+    let name = cluster.name.as_ref();
+    cluster.sources.borrow().iter().map(|state| SourceStatus::new(name, state)).collect()
 }
 
 fn config(in_force: &InForce) -> ConfigStatus {
@@ -228,6 +283,7 @@ fn backend(entry: &Entry, now: Instant) -> BackendStatus {
     ];
     BackendStatus {
         name: backend.name.as_str().to_owned(),
+        cluster: backend.name.cluster().map(str::to_owned),
         address: backend.address.to_string(),
         resolved: addresses.to_vec(),
         zone: backend.zone.as_deref().map(str::to_owned),

@@ -1,24 +1,27 @@
 //! Builds all components, in order.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::listeners::Bindings;
+use super::cluster::{Cluster, Common, Plan};
+use super::listeners::{self, Bindings, Open};
 use super::prepare::{Loaded, Prepared};
 use super::reload::{self, Reloader};
+use super::tend::Task;
 use super::{Bound, Commands, Control, Given, StartError, control};
-use crate::config::Config;
-use crate::control::Sockets;
+use crate::config::{self, Config};
+use crate::control::{Prospect, Sockets};
 use crate::drain::Drain;
 use crate::events::Events;
+use crate::health::Method;
 use crate::metrics::Metrics;
-use crate::model::{Hints, InForce, Snapshot, store};
-use crate::proxy::Live;
-use crate::{admin, discovery, health, proxy};
+use crate::model::InForce;
+use crate::proxy::{PipeMemory, Settings, WorkerHandle};
+use crate::{admin, discovery};
 
 /// Builds the proxy: reads the probes' certificates, binds every listener, starts the data threads.
 ///
@@ -33,134 +36,136 @@ pub fn build(config: &Config) -> Result<Bound, StartError> {
 ///
 /// # Errors
 /// As [`build`].
-#[expect(clippy::too_many_lines, reason = "one list of who gets what, in order")]
 pub fn build_on(prepared: Prepared, mut given: Given) -> Result<Bound, StartError> {
     let Prepared { loaded, settings, bindings, admin: admin_listener, admin_address } = prepared;
-    let Loaded { config, method, at } = loaded;
-    let (method, methods) = watch::channel(method);
-    let Bindings { open, listeners, outgoing } = bindings;
-    let addresses: Vec<_> = open.iter().map(|open| open.address).collect();
+    let Loaded { config, methods, at } = loaded;
     let metrics = Metrics::new()?;
     crate::control::show_counters(&metrics);
     let started = Instant::now().into_std();
-    let (writer, reader) = store(first_snapshot(&config, &given, started));
-    let events = Events::default();
-    let (hints, hint_receiver) = Hints::channel();
     let drain = if given.predecessor.is_some() { Drain::starting() } else { Drain::default() };
     let sockets = Sockets::default();
     let path = config.admin.control_socket.as_deref();
     let socket = given.control(path).or_else(|| control::claim(path));
     if let Some(socket) = &socket {
-        control::keep(&sockets, &listeners, &admin_listener, socket)
-            .and_then(|()| sockets.add_all(&outgoing))
+        control::keep(&sockets, &bindings.listeners, &admin_listener, socket)
+            .and_then(|()| sockets.add_all(&bindings.outgoing))
             .map_err(StartError::Runtime)?;
     }
-    let live = Live::new(settings);
-    let outgoing_at = outgoing.iter().map(TcpListener::local_addr).collect::<io::Result<_>>();
-    let outgoing_at = outgoing_at.map_err(StartError::Runtime)?;
-    let workers = proxy::start(proxy::Parts {
-        listeners: listeners.into_iter().chain(outgoing).collect(),
-        live: live.clone(),
-        threads: config.threads.get(),
-        snapshot: reader.clone(),
-        hints,
-        phases: drain.phases(),
-        metrics: metrics.data_path(),
-    })?;
-    let workers = Rc::new(workers);
+    let addresses: Vec<_> = bindings.open.iter().map(|open| open.address).collect();
     let (in_force, seen) = watch::channel(InForce::new(addresses.clone(), at));
-    let writer = Rc::new(writer);
-    let roster = Rc::new(discovery::Roster::new(writer.clone(), &config.backends, events.clone()));
-    let view = admin::View {
-        snapshot: reader.clone(),
+    let common = Common {
+        metrics: metrics.clone(),
+        events: Events::default(),
         drain: drain.clone(),
-        events: events.clone(),
+        threads: config.threads.get(),
+        pipes: PipeMemory::new(config.threads.get() * config.clusters.len()),
+        in_force,
+        admin: admin_address,
+        sockets,
+        shown: admin::Clusters::default(),
+        commanded: crate::control::Clusters::default(),
+    };
+    let (tasks, to_tend) = mpsc::unbounded_channel();
+    let parts = config.clusters.iter().zip(methods).zip(settings);
+    let plans = parts.map(|((config, method), settings)| (config, method, settings)).collect();
+    let Started { clusters, outgoing, prospects } =
+        start(plans, bindings, &given, &common, &tasks)?;
+    let view = admin::View {
+        clusters: common.shown.clone(),
+        drain: drain.clone(),
+        events: common.events.clone(),
         identity: admin::Identity::new(started, given.generation),
         in_force: seen,
-        sources: roster.states(),
         replaced: Rc::default(),
     };
-    let admin =
-        admin::Parts { view: view.clone(), metrics: metrics.clone(), workers: workers.clone() };
-    let (places, found_at) = watch::channel(config.discovery.clone());
-    let discovery = discovery::Parts {
-        writer: writer.clone(),
-        roster: roster.clone(),
-        places: found_at,
-        own: discovery::Own::new(in_force.subscribe(), admin_address),
-        events: events.clone(),
-    };
-    discovery::recall(&discovery);
-    let (moves_now, moves) = watch::channel(reload::moves(&config));
+    let admin = admin::Parts { view: view.clone(), metrics: metrics.clone() };
     let (reload, reloads) = mpsc::channel(control::WAITING_RELOADS);
     let socket = socket.map(|listener| {
         let parts = crate::control::Parts {
-            writer: writer.clone(),
+            clusters: common.commanded.clone(),
             view,
-            rules: moves.clone(),
             reloads: reload,
-            sockets: sockets.clone(),
+            sockets: common.sockets.clone(),
             generation: given.generation,
-            metrics: metrics.clone(),
+            metrics,
         };
         (listener, parts)
     });
     let parts = reload::Parts {
-        listeners: open,
+        clusters,
+        tasks,
         fixed: given.is_instead(),
         fixed_admin: given.is_admin_instead(),
-        sockets,
-        live: live.clone(),
-        method,
-        places,
-        roster,
-        workers: workers.clone(),
-        in_force,
-        metrics: metrics.clone(),
-        moves: moves_now,
-        events: events.clone(),
+        common: common.clone(),
     };
     let reloader = Reloader::new(&config, parts);
-    let health = health::Parts {
-        method: methods,
-        writer,
-        hints: hint_receiver,
-        metrics: metrics.clone(),
-        events: events.clone(),
-    };
     let (asks, commands) = Commands::channel();
     let control = Control {
         admin_listener,
         admin,
-        health,
-        discovery,
+        tasks: to_tend,
         reloader,
         commands,
-        events,
-        moves,
-        metrics,
-        workers,
+        common,
         socket,
         reloads,
     };
-    let (admin, commands) = (admin_address, asks);
     let Given { predecessor, stood_by, .. } = given;
     Ok(Bound {
         addresses,
-        admin,
+        admin: admin_address,
         drain,
-        reader,
-        live,
-        commands,
+        commands: asks,
         predecessor,
-        outgoing: outgoing_at,
+        prospects,
+        outgoing,
         stood_by,
         control,
     })
 }
 
-fn first_snapshot(config: &Config, given: &Given, now: std::time::Instant) -> Snapshot {
-    let mut entries = discovery::entries(&config.backends, now);
-    given.restore(&mut entries, now);
-    Snapshot { generation: 0, zone: config.zone.clone(), policy: config.balance, entries }
+/// The clusters, once their data threads run.
+struct Started {
+    clusters: Vec<Cluster>,
+    outgoing: Vec<(Rc<Vec<WorkerHandle>>, Vec<SocketAddr>)>,
+    prospects: Vec<Prospect>,
+}
+
+/// Starts each cluster with what has been bound for it.
+fn start(
+    plans: Vec<(&config::Cluster, Method, Settings)>,
+    bindings: Bindings,
+    given: &Given,
+    common: &Common,
+    tasks: &mpsc::UnboundedSender<Task>,
+) -> Result<Started, StartError> {
+    let Bindings { open, listeners, outgoing } = bindings;
+    let counts: Vec<_> = plans.iter().map(|(config, ..)| config.listen.len()).collect();
+    let bound = listeners::by_cluster(open.into_iter().zip(listeners).collect(), &counts);
+    let mut outgoing: Vec<_> = outgoing.into_iter().map(Some).collect();
+    let mut started = Started { clusters: Vec::new(), outgoing: Vec::new(), prospects: Vec::new() };
+    for ((config, method, settings), bound) in plans.into_iter().zip(bound) {
+        let (open, mut listeners): (Vec<Open>, Vec<_>) = bound.into_iter().unzip();
+        // Each of those of the process that is taken over from meets one of its listeners.
+        let meets = |listener: &TcpListener| {
+            let address = listener.local_addr();
+            address.is_ok_and(|a| open.iter().any(|open| listeners::overlap(open.address, a)))
+        };
+        let beside = outgoing.iter_mut().filter(|other| other.as_ref().is_some_and(meets));
+        let beside: Vec<_> = beside.filter_map(Option::take).collect();
+        let at: io::Result<_> = beside.iter().map(TcpListener::local_addr).collect();
+        let at = at.map_err(StartError::Runtime)?;
+        listeners.extend(beside);
+        let plan = Plan { config, method, settings, open, listeners, given: Some(given) };
+        let (cluster, task) = Cluster::start(plan, common)?;
+        cluster.announce(common);
+        discovery::recall(&task.discovery);
+        started.outgoing.push((cluster.workers.clone(), at));
+        let prospect = Prospect { name: config.name.clone(), reader: cluster.reader() };
+        started.prospects.push(prospect);
+        started.clusters.push(cluster);
+        // Who tends them comes later.
+        let _ = tasks.send(task);
+    }
+    Ok(started)
 }

@@ -2,10 +2,40 @@
 
 use std::time::Duration;
 
-use crate::config::{Config, LogFormat, LogLevel};
+use crate::config::{Cluster, Config, LogFormat, LogLevel};
 
 /// What a reload from `old` to `new` changes, one line a key.
 pub(super) fn changes(old: &Config, new: &Config) -> Vec<String> {
+    let mut lines = match (old.clusters.as_slice(), new.clusters.as_slice()) {
+        ([old], [new]) if old.name.is_none() && new.name.is_none() => of_cluster(old, new),
+        (old, new) => of_clusters(old, new),
+    };
+    let level = |config: &Config| vec![("log.level", level_word(config.log.level).to_owned())];
+    lines.extend(differences(&level(old), &level(new)));
+    lines
+}
+
+/// The same of several clusters: those that came and went, and what differs in each that stays.
+fn of_clusters(old: &[Cluster], new: &[Cluster]) -> Vec<String> {
+    let names = |clusters: &[Cluster]| -> Vec<String> {
+        clusters
+            .iter()
+            .filter_map(|cluster| cluster.name.as_ref())
+            .map(ToString::to_string)
+            .collect()
+    };
+    let words = list_words(&names(old), &names(new));
+    let listed = (!words.is_empty()).then(|| format!("clusters: {}", words.join(" ")));
+    let both = new.iter().filter_map(|new| {
+        let old = old.iter().find(|old| old.name == new.name)?;
+        Some((new.name.as_ref()?, of_cluster(old, new)))
+    });
+    let within =
+        both.flat_map(|(name, lines)| lines.into_iter().map(move |line| format!("{name}: {line}")));
+    listed.into_iter().chain(within).collect()
+}
+
+fn of_cluster(old: &Cluster, new: &Cluster) -> Vec<String> {
     let mut lines = lists(old, new);
     lines.extend(differences(&live(old), &live(new)));
     lines
@@ -40,16 +70,16 @@ fn differences(old: &[(&str, String)], new: &[(&str, String)]) -> Vec<String> {
     pairs.map(|((key, old), (_, new))| format!("{key}: {old} -> {new}")).collect()
 }
 
-fn lists(old: &Config, new: &Config) -> Vec<String> {
+fn lists(old: &Cluster, new: &Cluster) -> Vec<String> {
     let mut lines = Vec::new();
-    let address = |config: &Config| -> Vec<String> {
+    let address = |config: &Cluster| -> Vec<String> {
         config.listen.iter().map(|listen| listen.address.to_string()).collect()
     };
     let words = list_words(&address(old), &address(new));
     if !words.is_empty() {
         lines.push(format!("listen: {}", words.join(" ")));
     }
-    let name = |config: &Config| -> Vec<String> {
+    let name = |config: &Cluster| -> Vec<String> {
         config.backends.iter().map(|backend| backend.name.to_string()).collect()
     };
     let mut words = list_words(&name(old), &name(new));
@@ -85,8 +115,8 @@ fn list_words(old: &[String], new: &[String]) -> Vec<String> {
 }
 
 /// The keys with one value each that a reload can change.
-fn live(config: &Config) -> Vec<(&'static str, String)> {
-    let Config { health_check: check, connect, connections, rebalance, discovery, .. } = config;
+fn live(config: &Cluster) -> Vec<(&'static str, String)> {
+    let Cluster { health_check: check, connect, connections, rebalance, discovery, .. } = config;
     let tls = check.tls.as_ref();
     let path = |path: Option<&std::path::PathBuf>| {
         path.map_or("none".to_owned(), |path| path.display().to_string())
@@ -126,7 +156,6 @@ fn live(config: &Config) -> Vec<(&'static str, String)> {
         ("discovery.kubernetes.kubeconfig", path(discovery.kubeconfig.as_ref())),
         ("discovery.file", path(discovery.file.as_ref())),
         ("discovery.cacheFile", path(discovery.cache_file.as_ref())),
-        ("log.level", level_word(config.log.level).to_owned()),
     ]
 }
 

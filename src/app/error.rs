@@ -56,6 +56,12 @@ pub enum StartError {
     /// A socket of systemd's socket activation cannot be used.
     #[error(transparent)]
     Activation(#[from] ActivationError),
+    /// Sockets of systemd's do not say which cluster they are for.
+    #[error(
+        "systemd has given sockets for clients, which do not say for which of `clusters`\n  remove \
+         those ListenStream= lines of the socket unit: with `clusters` it listens by itself"
+    )]
+    ActivatedClusters,
     /// It does not take over from the process that runs.
     #[error(transparent)]
     Takeover(#[from] TakeoverError),

@@ -91,9 +91,12 @@ impl Given {
         Self { stood_by, ..self }
     }
 
-    /// The listeners of clients: given ones where their addresses are those of the configuration.
-    /// What is given is as it was when this fails.
-    pub(super) fn bind(&self, listen: &[Listen]) -> Result<Bindings, StartError> {
+    /// The listeners of clients, of `several` clusters or one: given ones where their addresses are those
+    /// of the configuration. What is given is as it was when this fails.
+    pub(super) fn bind(&self, listen: &[Listen], several: bool) -> Result<Bindings, StartError> {
+        if self.instead && several {
+            return Err(StartError::ActivatedClusters);
+        }
         if !self.instead {
             return listeners::bind(listen, &self.listeners, self.attempt);
         }
@@ -197,7 +200,7 @@ mod tests {
         let (wanted, other) = (net::listen(any).unwrap(), net::listen(any).unwrap());
         let (address, elsewhere) = (wanted.local_addr().unwrap(), other.local_addr().unwrap());
         let given = Given { listeners: vec![other, wanted], ..Given::default() };
-        let bound = given.bind(&[at(any), at(address)]).unwrap();
+        let bound = given.bind(&[at(any), at(address)], false).unwrap();
         drop(given);
         assert_eq!((bound.listeners.len(), bound.outgoing.len()), (2, 0));
         assert_eq!(bound.listeners[1].local_addr().unwrap(), address);
@@ -214,7 +217,7 @@ mod tests {
                 (listener.local_addr().unwrap(), listener.local_addr().unwrap().port());
             let given = Given { listeners: vec![listener], ..Given::default() };
             let wanted = format!("{new}:{port}").parse().unwrap();
-            let bound = given.bind(&[at(wanted)]).unwrap();
+            let bound = given.bind(&[at(wanted)], false).unwrap();
             assert_eq!(bound.open[0].address, wanted);
             assert_eq!(bound.outgoing.len(), 1);
             assert_eq!(bound.outgoing[0].local_addr().unwrap(), address);
@@ -232,9 +235,9 @@ mod tests {
         let (given, taken) = (net::listen(any).unwrap(), net::listen(any).unwrap());
         let address = given.local_addr().unwrap();
         let given = Given { listeners: vec![given], ..Given::default() }.asked();
-        let error = given.bind(&[at(address), at(taken.local_addr().unwrap())]).unwrap_err();
+        let error = given.bind(&[at(address), at(taken.local_addr().unwrap())], false).unwrap_err();
         assert!(error.to_string().contains("If it is the process that was asked"), "{error}");
-        assert_eq!(given.bind(&[at(address)]).unwrap().listeners.len(), 1);
+        assert_eq!(given.bind(&[at(address)], false).unwrap().listeners.len(), 1);
     }
 
     #[test]
@@ -248,7 +251,7 @@ mod tests {
             control: None,
         });
         let other = at("192.0.2.1:1".parse().unwrap());
-        let bound = given.bind(&[other]).unwrap();
+        let bound = given.bind(&[other], false).unwrap();
         assert_eq!(bound.listeners.len(), 1);
         assert_eq!(bound.listeners[0].local_addr().unwrap(), address);
         let admin = given.bind_admin("192.0.2.1:1".parse().unwrap()).unwrap();

@@ -116,35 +116,57 @@ pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     any && one.port() == other.port() && one.is_ipv4() == other.is_ipv4()
 }
 
-/// Lowers `connections.max` to what the limit of open files allows: two descriptors a connection.
-/// Refusing the client beyond it is better than failing to reach a backend for it. Said when it
-/// `is_news`.
+/// What has been bound, in order, by cluster; `wanted` is what each wants.
+pub(super) fn by_cluster<T>(mut bound: Vec<T>, wanted: &[usize]) -> Vec<Vec<T>> {
+    // Only a default address may be missing, and only one cluster can have those.
+    if let [_] = wanted {
+        return vec![bound];
+    }
+    wanted.iter().map(|count| bound.drain(..(*count).min(bound.len())).collect()).collect()
+}
+
+/// Lowers `connections.max` of the clusters to what the limit of open files allows them together: two
+/// descriptors a connection. Refusing the client beyond it is better than failing to reach a backend
+/// for it. Said when it `is_news`.
 ///
 /// # Errors
 /// Fewer than a node needs would be left, unless so few are all that is wanted.
 pub(super) fn within_file_limit(
-    connections: Connections,
+    clusters: &[Connections],
     is_news: bool,
-) -> Result<Connections, StartError> {
-    let Some(limit) = net::raise_file_limit() else { return Ok(connections) };
-    let within = lowered(connections, limit)?;
-    if is_news && within.max < connections.max {
-        let (wanted, max) = (connections.max, within.max);
-        warn!(%wanted, %max, open_files = limit, "connections.max is lowered to what the limit of open files allows");
+) -> Result<Vec<Connections>, StartError> {
+    let Some(limit) = net::raise_file_limit() else { return Ok(clusters.to_vec()) };
+    let within = lowered(clusters, limit)?;
+    for (wanted, within) in clusters.iter().zip(&within) {
+        if is_news && within.max < wanted.max {
+            let (wanted, max) = (wanted.max, within.max);
+            warn!(%wanted, %max, open_files = limit, "connections.max is lowered to what the limit of open files allows");
+        }
     }
     Ok(within)
 }
 
-fn lowered(connections: Connections, limit: u64) -> Result<Connections, StartError> {
+fn lowered(clusters: &[Connections], limit: u64) -> Result<Vec<Connections>, StartError> {
     let room = limit.saturating_sub(OTHER_FILES) / 2;
     let room = usize::try_from(room).unwrap_or(usize::MAX);
-    let needed = connections.max.get().min(FEWEST);
-    match NonZeroUsize::new(room) {
-        Some(most) if room >= needed => {
-            Ok(Connections { max: connections.max.min(most), ..connections })
-        }
-        _ => Err(StartError::FewFiles { limit, room, needed: OTHER_FILES + 2 * needed as u64 }),
+    let wanted: usize = clusters.iter().map(|one| one.max.get()).sum();
+    let least = |one: &Connections| one.max.get().min(FEWEST);
+    let needed: usize = clusters.iter().map(least).sum();
+    if room < needed {
+        let needed = OTHER_FILES + 2 * needed as u64;
+        return Err(StartError::FewFiles { limit, room, needed });
     }
+    if wanted <= room {
+        return Ok(clusters.to_vec());
+    }
+    // Each has the least that a node needs, and of the rest a share by what it wants.
+    let (rest, above) = (room - needed, wanted - needed);
+    let share = |one: &Connections| {
+        let more = (one.max.get() - least(one)) as u128 * rest as u128 / above as u128;
+        let max = least(one) + usize::try_from(more).unwrap_or(rest);
+        Connections { max: NonZeroUsize::new(max).unwrap_or(one.max), ..*one }
+    };
+    Ok(clusters.iter().map(share).collect())
 }
 
 #[cfg(test)]
@@ -160,7 +182,7 @@ mod tests {
             let max = NonZeroUsize::new(max).unwrap();
             let (keepalive, user_timeout, drain_timeout) = (second, second, second);
             let connections = Connections { max, keepalive, user_timeout, drain_timeout };
-            lowered(connections, limit).map(|lowered| lowered.max.get()).map_err(|e| e.to_string())
+            lowered(&[connections], limit).map(|all| all[0].max.get()).map_err(|e| e.to_string())
         };
         assert_eq!(max(16384, 65536), Ok(16384));
         assert_eq!(max(16384, 1024), Ok(384));
@@ -171,5 +193,27 @@ mod tests {
         // Whoever wants fewer gets them.
         assert_eq!((max(5, 266), max(5, 65536)), (Ok(5), Ok(5)));
         max(5, 265).unwrap_err();
+    }
+
+    #[test]
+    fn clusters_share_what_files_there_are() {
+        let second = Duration::from_secs(1);
+        let connections = |max| {
+            let max = NonZeroUsize::new(max).unwrap();
+            Connections { max, keepalive: second, user_timeout: second, drain_timeout: second }
+        };
+        let max = |wanted: &[usize], limit| {
+            let all: Vec<_> = wanted.iter().map(|max| connections(*max)).collect();
+            let lowered = lowered(&all, limit).map_err(|error| error.to_string())?;
+            Ok::<Vec<_>, String>(lowered.iter().map(|one| one.max.get()).collect())
+        };
+        assert_eq!(max(&[1000, 2000], 65_536), Ok(vec![1000, 2000]));
+        let shared = max(&[16_384, 16_384], 1024).unwrap();
+        assert_eq!(shared, [192, 192]);
+        let uneven = max(&[16_384, 5], 1024).unwrap();
+        assert_eq!(uneven, [379, 5], "one that wants little has it");
+        assert!(max(&[16_384, 16_384], 500).unwrap_err().contains("at least 512"));
+        assert_eq!(by_cluster(vec![1, 2, 3], &[2, 1]), [vec![1, 2], vec![3]]);
+        assert_eq!(by_cluster(vec![1], &[2]), [vec![1]], "a default address that is missing");
     }
 }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use super::listeners::{Bindings, within_file_limit};
 use super::{Given, StartError};
-use crate::config::Config;
+use crate::config::{Cluster, Config};
 use crate::health::Method;
 use crate::proxy::Settings;
 
@@ -14,7 +14,8 @@ use crate::proxy::Settings;
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub(super) config: Config,
-    pub(super) method: Method,
+    /// How the backends of each cluster are probed.
+    pub(super) methods: Vec<Method>,
     /// When.
     pub(super) at: SystemTime,
 }
@@ -25,8 +26,9 @@ impl Loaded {
     /// # Errors
     /// One of them cannot be used.
     pub fn new(config: Config) -> Result<Self, StartError> {
-        let method = Method::new(&config.health_check)?;
-        Ok(Self { config, method, at: SystemTime::now() })
+        let methods = config.clusters.iter().map(|cluster| Method::new(&cluster.health_check));
+        let methods = methods.collect::<Result<_, _>>()?;
+        Ok(Self { config, methods, at: SystemTime::now() })
     }
 }
 
@@ -35,7 +37,9 @@ impl Loaded {
 #[derive(Debug)]
 pub struct Prepared {
     pub(super) loaded: Loaded,
-    pub(super) settings: Settings,
+    /// Of each cluster.
+    pub(super) settings: Vec<Settings>,
+    /// Of all clusters, in order.
     pub(super) bindings: Bindings,
     pub(super) admin: TcpListener,
     pub(super) admin_address: SocketAddr,
@@ -47,10 +51,10 @@ impl Prepared {
     /// # Errors
     /// See [`StartError`]; what is given is as it was then.
     pub fn new(loaded: Loaded, given: &Given) -> Result<Self, StartError> {
-        let Config { connections, connect, rebalance, .. } = loaded.config;
-        let connections = within_file_limit(connections, true)?;
-        let settings = Settings { connect, connections, rebalance };
-        let bindings = given.bind(&loaded.config.listen)?;
+        let config = &loaded.config;
+        let settings = settings(&config.clusters, true)?;
+        let listen: Vec<_> = config.clusters.iter().flat_map(|one| one.listen.clone()).collect();
+        let bindings = given.bind(&listen, config.has_names())?;
         if bindings.open.is_empty() {
             return Err(StartError::NoListener);
         }
@@ -63,4 +67,21 @@ impl Prepared {
     pub fn config(&self) -> &Config {
         &self.loaded.config
     }
+}
+
+/// What the data plane of each cluster goes by, within the limit of open files. That this lowers
+/// `connections.max` is said when it `is_news`.
+///
+/// # Errors
+/// See [`within_file_limit`].
+pub(super) fn settings(clusters: &[Cluster], is_news: bool) -> Result<Vec<Settings>, StartError> {
+    let wanted: Vec<_> = clusters.iter().map(|cluster| cluster.connections).collect();
+    let within = within_file_limit(&wanted, is_news)?;
+    let both = clusters.iter().zip(within);
+    let settings = both.map(|(cluster, connections)| Settings {
+        connect: cluster.connect,
+        connections,
+        rebalance: cluster.rebalance,
+    });
+    Ok(settings.collect())
 }

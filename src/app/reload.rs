@@ -1,29 +1,26 @@
 //! Puts a changed configuration in force while the proxy runs: all of it that can change, or, when
 //! anything is wrong with it, nothing.
 
-use std::net::{SocketAddr, TcpListener};
-use std::rc::Rc;
+mod switch;
+
+use std::net::SocketAddr;
 use std::time::SystemTime;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use super::changes::{self, changes, needs_restart};
-use super::error::{Attempt, StartError};
+use super::cluster::{Cluster, Common, close};
 use super::given;
-use super::listeners::{self, Open};
 use super::source::Source;
-use crate::config::{Config, Discovery, Listen};
-use crate::control::Sockets;
-use crate::discovery::Roster;
-use crate::events::{self, Event, Events, Reload};
-use crate::health::Method;
-use crate::metrics::Metrics;
-use crate::model::InForce;
-use crate::net;
-use crate::proxy::{Live, Settings, WorkerHandle};
+use super::tend::Task;
+use crate::config::{self, Config};
+use crate::discovery;
+use crate::events::{Event, Reload};
 use crate::watch::{LOOK_EVERY, Watch, has_end};
+
+use switch::{Step, Switched};
 
 /// What a running proxy is asked to do.
 #[derive(Debug)]
@@ -72,42 +69,15 @@ pub struct Refusal(pub Vec<String>);
 
 /// What is reached by a reload.
 pub(super) struct Parts {
-    pub(super) listeners: Vec<Open>,
+    /// In the order of the configuration.
+    pub(super) clusters: Vec<Cluster>,
+    /// Where the control work of new ones goes.
+    pub(super) tasks: mpsc::UnboundedSender<Task>,
     /// The listeners are systemd's and stay what they are.
     pub(super) fixed: bool,
     /// The listener of the admin endpoint is systemd's and stays what it is.
     pub(super) fixed_admin: bool,
-    /// What is passed on in a handover.
-    pub(super) sockets: Sockets,
-    pub(super) live: Live,
-    pub(super) method: watch::Sender<Method>,
-    pub(super) places: watch::Sender<Discovery>,
-    pub(super) roster: Rc<Roster>,
-    pub(super) workers: Rc<Vec<WorkerHandle>>,
-    pub(super) in_force: watch::Sender<InForce>,
-    pub(super) metrics: Metrics,
-    /// The rules by which moves are told.
-    pub(super) moves: watch::Sender<events::Rules>,
-    pub(super) events: Events,
-}
-
-/// What of the configuration tells when connections move.
-pub(super) fn moves(config: &Config) -> events::Rules {
-    let rebalance = config.rebalance;
-    events::Rules {
-        rebalance: rebalance.enabled.then_some((rebalance.after, rebalance.window)),
-        drain_timeout: config.connections.drain_timeout,
-    }
-}
-
-/// Closes listeners of clients; their connections live on.
-pub(super) fn close(sockets: &Sockets, workers: &[WorkerHandle], addresses: Vec<SocketAddr>) {
-    for address in &addresses {
-        sockets.remove(*address);
-    }
-    if let (Some(worker), false) = (workers.first(), addresses.is_empty()) {
-        worker.close(addresses);
-    }
+    pub(super) common: Common,
 }
 
 /// Reloads, one at a time.
@@ -125,20 +95,15 @@ const RESULTS: [&str; 3] = ["applied", "unchanged", "refused"];
 impl Reloader {
     pub(super) fn new(config: &Config, parts: Parts) -> Self {
         for result in RESULTS {
-            parts.metrics.total("apiproxy_config_reloads_total", &[("result", result)], 0);
+            parts.common.metrics.total("apiproxy_config_reloads_total", &[("result", result)], 0);
         }
-        parts.metrics.set("apiproxy_config_needs_restart", &[], 0.0);
+        parts.common.metrics.set("apiproxy_config_needs_restart", &[], 0.0);
         Self { started: config.clone(), current: config.clone(), source: None, parts }
-    }
-
-    /// What is passed on in a handover.
-    pub(super) fn sockets(&self) -> Sockets {
-        self.parts.sockets.clone()
     }
 
     /// Follows a file and flags from now on.
     pub(super) fn follow(&mut self, source: Source) {
-        self.parts.in_force.send_modify(|in_force| {
+        self.parts.common.in_force.send_modify(|in_force| {
             in_force.file = source.file().map(ToOwned::to_owned);
         });
         self.source = Some(source);
@@ -198,7 +163,7 @@ impl Reloader {
                 return result;
             }
         };
-        let Parts { in_force, metrics, listeners, events, .. } = &self.parts;
+        let Common { in_force, metrics, events, .. } = &self.parts.common;
         metrics.increment("apiproxy_config_reloads_total", &[("result", word)]);
         if let Ok(Outcome { changes, needs_restart, .. }) = &result {
             in_force.send_modify(|in_force| {
@@ -207,7 +172,6 @@ impl Reloader {
                 if !changes.is_empty() {
                     in_force.generation += 1;
                     in_force.loaded_at = SystemTime::now();
-                    in_force.listen = listeners.iter().map(|open| open.address).collect();
                 }
             });
             if !changes.is_empty() {
@@ -222,7 +186,7 @@ impl Reloader {
 
     /// A configuration is wrong: the one in force stays.
     pub(super) fn refuse(&self, refusal: &Refusal) {
-        let Parts { in_force, metrics, events, .. } = &self.parts;
+        let Common { in_force, metrics, events, .. } = &self.parts.common;
         metrics.increment("apiproxy_config_reloads_total", &[("result", "refused")]);
         in_force.send_modify(|in_force| in_force.refusal.clone_from(&refusal.0));
         events.record(Event::Reload(Reload::Refused { faults: refusal.0.join("; ") }));
@@ -230,25 +194,20 @@ impl Reloader {
 
     async fn attempt(&mut self) -> Result<Outcome, Refusal> {
         let config = self.read()?;
+        if config.has_names() != self.current.has_names() {
+            let message = "a running process does not go from one cluster to `clusters`, or back: \
+                           start another one with --take-over, which does so without a cut";
+            return Err(Refusal(vec![message.to_owned()]));
+        }
         let outcome = self.outcome(&config);
         if outcome.changes.is_empty() {
             self.current = config;
             return Ok(outcome);
         }
         // What can fail comes first, so that a failure changes nothing.
-        let method = if config.health_check == self.current.health_check {
-            None
-        } else {
-            let method = Method::new(&config.health_check);
-            Some(method.map_err(|error| Refusal(vec![format!("health check: {error}")]))?)
-        };
-        let is_news = config.connections.max != self.current.connections.max;
-        let connections = listeners::within_file_limit(config.connections, is_news)
-            .map_err(|error| Refusal(vec![error.to_string()]))?;
-        let settings =
-            Settings { connect: config.connect, connections, rebalance: config.rebalance };
-        let unwanted = self.change_listeners(&config.listen).await?;
-        self.apply(config, settings, method, unwanted);
+        let steps = self.steps(&config)?;
+        let switched = self.switch(&config, steps).await?;
+        self.apply(config, switched);
         Ok(outcome)
     }
 
@@ -261,7 +220,9 @@ impl Reloader {
         };
         if self.parts.fixed {
             outcome.changes.retain(|line| !changes::is_about(line, "listen"));
-            outcome.ignored.extend(given::ignored(&config.listen, &self.parts.listeners));
+            for (cluster, new) in self.parts.clusters.iter().zip(&config.clusters) {
+                outcome.ignored.extend(given::ignored(&new.listen, &cluster.listeners));
+            }
         }
         if self.parts.fixed_admin {
             outcome.needs_restart.retain(|line| !changes::is_about(line, "admin.listen"));
@@ -276,97 +237,56 @@ impl Reloader {
         }
     }
 
-    /// Opens the listeners that are new, and returns those that are to be closed.
-    async fn change_listeners(&mut self, listen: &[Listen]) -> Result<Vec<SocketAddr>, Refusal> {
-        if self.parts.fixed {
-            return Ok(Vec::new());
-        }
-        let mut old = self.parts.listeners.clone();
-        let mut stay = Vec::new();
-        let mut missing = Vec::new();
-        for wanted in listen {
-            match old.iter().position(|open| open.wanted.address == wanted.address) {
-                Some(index) => stay.push(old.remove(index)),
-                None => missing.push(*wanted),
-            }
-        }
-        let refuse = |error: String| Refusal(vec![error]);
-        let bound = self.bind(&missing, &old).await.map_err(|error| refuse(error.to_string()))?;
-        let (new, sockets): (Vec<_>, Vec<_>) = bound.into_iter().unzip();
-        let added: Vec<_> = new.iter().map(|open| open.address).collect();
-        stay.extend(new);
-        if stay.is_empty() {
-            return Err(refuse("none of the addresses in `listen` can be had".to_owned()));
-        }
-        self.parts
-            .sockets
-            .add_all(&sockets)
-            .map_err(|error| refuse(format!("cannot listen: {error}")))?;
-        // The first data thread accepts.
-        if let (Some(worker), false) = (self.parts.workers.first(), sockets.is_empty())
-            && let Err(error) = worker.open(sockets).await
-        {
-            for address in added {
-                self.parts.sockets.remove(address);
-            }
-            return Err(refuse(format!("cannot listen in a data thread: {error}")));
-        }
-        self.parts.listeners = stay;
-        Ok(old.into_iter().map(|open| open.address).collect())
-    }
-
-    /// Binds the listeners that are new. One that overlaps with one of the `old`, which are to be closed,
-    /// stands beside it until then, so that nobody is refused in between.
-    async fn bind(
-        &self,
-        missing: &[Listen],
-        old: &[Open],
-    ) -> Result<Vec<(Open, TcpListener)>, StartError> {
-        let meets = |wanted: &Listen| {
-            old.iter().any(|open| listeners::overlap(wanted.address, open.address))
-        };
-        match self.parts.workers.first() {
-            Some(worker) if missing.iter().any(meets) => {
-                let shared = worker.share_ports(true).await;
-                let bound = shared.map_err(StartError::Runtime).and_then(|()| {
-                    listeners::bind_by(missing, Attempt::Reload, net::listen_beside)
-                });
-                // Some of them may be shared, also when not all are.
-                worker.share_ports(false).await.map_err(StartError::Runtime)?;
-                bound
-            }
-            _ => listeners::bind_by(missing, Attempt::Reload, net::listen),
-        }
+    /// Where clients are accepted.
+    fn addresses(&self) -> Vec<SocketAddr> {
+        let all = self.parts.clusters.iter().flat_map(|cluster| &cluster.listeners);
+        all.map(|open| open.address).collect()
     }
 
     /// Nothing here can fail.
-    fn apply(
-        &mut self,
-        config: Config,
-        settings: Settings,
-        method: Option<Method>,
-        unwanted: Vec<SocketAddr>,
-    ) {
-        let Parts { live, method: methods, places, roster, workers, .. } = &self.parts;
-        live.replace(settings);
-        self.parts.moves.send_replace(moves(&config));
-        if let Some(method) = method {
-            methods.send_replace(method);
+    fn apply(&mut self, config: Config, switched: Switched) {
+        let Parts { clusters, common, .. } = &mut self.parts;
+        let mut old: Vec<_> = std::mem::take(clusters).into_iter().map(Some).collect();
+        let Switched { steps, mut started, unwanted } = switched;
+        let mut new_tasks = Vec::new();
+        for (new, step) in config.clusters.iter().zip(steps) {
+            let was = old.iter_mut().find(|was| is_named_as(was.as_ref(), new));
+            if let Some(mut cluster) = was.and_then(Option::take) {
+                let Step { settings, method, listeners, .. } = step;
+                cluster.listeners = listeners;
+                if cluster.differs(new, settings) {
+                    cluster.apply(new.clone(), settings, method);
+                }
+                clusters.push(cluster);
+            } else if !started.is_empty() {
+                let (cluster, task) = started.remove(0);
+                cluster.announce(common);
+                clusters.push(cluster);
+                new_tasks.push(task);
+            }
         }
-        // Also when the backends are the same: a new snapshot wakes who waits by the old settings.
-        roster.set_seeds(&config.backends, |snapshot| {
-            snapshot.zone.clone_from(&config.zone);
-            snapshot.policy = config.balance;
-        });
-        places.send_if_modified(|places| {
-            let differs = *places != config.discovery;
-            places.clone_from(&config.discovery);
-            differs
-        });
-        close(&self.parts.sockets, workers, unwanted);
+        for (workers, addresses) in unwanted {
+            close(&common.sockets, &workers, addresses);
+        }
+        for gone in old.into_iter().flatten() {
+            gone.retire(common);
+        }
+        let addresses = self.addresses();
+        self.parts.common.in_force.send_modify(|in_force| in_force.listen = addresses);
+        for task in new_tasks {
+            // It looks for servers where this proxy does not listen itself.
+            discovery::recall(&task.discovery);
+            // Who tends them is there as long as this is.
+            let _ = self.parts.tasks.send(task);
+        }
         if let Some(source) = &self.source {
             source.set_level(config.log.level);
         }
         self.current = config;
     }
+}
+
+/// Is this the cluster of that name?
+fn is_named_as(cluster: Option<&Cluster>, config: &config::Cluster) -> bool {
+    cluster.is_some_and(|cluster| cluster.current.name == config.name)
 }

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use tokio::time::{interval, timeout};
 use tracing::warn;
 
+use crate::admin::Clusters;
 use crate::drain::Phases;
 use crate::proxy::WorkerHandle;
 use crate::systemd::Notifier;
@@ -52,8 +53,14 @@ pub(super) async fn feed_watchdog(
 }
 
 /// Do all data threads answer?
-pub(super) async fn all_answer(workers: &[WorkerHandle]) -> bool {
-    join_all(workers.iter().map(WorkerHandle::ping)).await.iter().all(|answered| *answered)
+pub(super) async fn all_answer(clusters: &Clusters) -> bool {
+    let workers: Vec<_> = {
+        let wanted = clusters.all();
+        let wanted = wanted.iter().filter(|cluster| !cluster.leaving.get());
+        wanted.map(|cluster| cluster.workers.clone()).collect()
+    };
+    let all = workers.iter().flat_map(|workers| workers.iter());
+    join_all(all.map(WorkerHandle::ping)).await.iter().all(|answered| *answered)
 }
 
 #[cfg(test)]

@@ -11,16 +11,17 @@ use super::args::ProxyArgs;
 use super::output::{self, Format};
 use super::{CliError, runtime};
 use crate::app::StartError;
-use crate::config::{BackendSpec, Config};
+use crate::config::{BackendSpec, Cluster, Config};
 use crate::discovery::{self, Known};
 use crate::health::{Probe, Report, Session, Trust, Verdict};
-use crate::model::{Host, Reason, State};
+use crate::model::{ClusterName, Host, Reason, State};
 use crate::tls;
 
 /// Flags of `check`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Exit 0 when at least one backend is usable, 1 when none is, 2 when the configuration is wrong.")]
+Exit 0 when at least one backend is usable, of each cluster if there are several; 1 when none is, 2 when
+the configuration is wrong.")]
 pub(super) struct Args {
     #[command(flatten)]
     proxy: ProxyArgs,
@@ -33,7 +34,11 @@ pub(super) struct Args {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Findings {
+    /// Is a backend ready, of each cluster?
     usable: bool,
+    /// Their names, if there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    clusters: Vec<String>,
     backends: Vec<Finding>,
     /// Where backends come from besides the configuration.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -44,6 +49,9 @@ struct Findings {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct SourceFinding {
+    /// The cluster, if there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<String>,
     source: &'static str,
     /// Servers that it alone names; absent when only a running proxy asks it, or when it is of no use.
     servers: Option<usize>,
@@ -54,7 +62,10 @@ struct SourceFinding {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Finding {
+    /// With that of its cluster, if there are several.
     name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<String>,
     address: String,
     /// `static` for one of `backends`, else the source of discovery that names it.
     source: &'static str,
@@ -79,26 +90,55 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 }
 
 async fn examine(config: &Config) -> Result<Findings, CliError> {
-    let trust = config.health_check.tls.as_ref().map(Trust::read).transpose();
+    let names = config.clusters.iter().filter_map(|cluster| cluster.name.as_ref());
+    let names = names.map(ToString::to_string).collect();
+    let mut findings =
+        Findings { usable: true, clusters: names, backends: Vec::new(), sources: Vec::new() };
+    let clusters = config.clusters.iter().map(|cluster| examine_cluster(config, cluster));
+    for found in futures_util::future::join_all(clusters).await {
+        let found = found?;
+        findings.usable &= found.usable;
+        findings.backends.extend(found.backends);
+        findings.sources.extend(found.sources);
+    }
+    Ok(findings)
+}
+
+async fn examine_cluster(config: &Config, cluster: &Cluster) -> Result<Findings, CliError> {
+    let trust = cluster.health_check.tls.as_ref().map(Trust::read).transpose();
     let trust = trust.map_err(StartError::from)?.map(Rc::new);
-    let probe = Probe::new(&config.health_check, trust);
-    let known = discovery::known(config);
+    let probe = Probe::new(&cluster.health_check, trust);
+    let known = discovery::known(config, cluster);
     let named = known.iter().filter_map(|known| Some((known.origin, known.servers.as_ref()?)));
     let found = named.flat_map(|(origin, servers)| {
         servers.iter().flatten().map(move |server| (origin.as_str(), server))
     });
-    let all = config.backends.iter().map(|backend| ("static", backend)).chain(found);
+    let all = cluster.backends.iter().map(|backend| ("static", backend)).chain(found);
     let examined = all.map(|(source, backend)| examine_one(&probe, source, backend));
     let backends = futures_util::future::join_all(examined).await;
     let usable = backends.iter().any(|finding| finding.state == State::Ready);
-    let sources = known.iter().map(SourceFinding::new).collect();
-    Ok(Findings { usable, backends, sources })
+    let name = cluster.name.as_ref();
+    let sources = known.iter().map(|known| SourceFinding::new(name, known)).collect();
+    Ok(Findings { usable, clusters: Vec::new(), backends, sources })
+}
+
+impl Findings {
+    /// The clusters of which nothing is ready, by name.
+    fn unusable(&self) -> Vec<&str> {
+        let is_ready = |cluster: &str| {
+            let of_it = |finding: &Finding| finding.cluster.as_deref() == Some(cluster);
+            self.backends.iter().any(|one| of_it(one) && one.state == State::Ready)
+        };
+        let clusters = self.clusters.iter().map(String::as_str);
+        clusters.filter(|cluster| !is_ready(cluster)).collect()
+    }
 }
 
 impl SourceFinding {
-    fn new(known: &Known) -> Self {
+    fn new(cluster: Option<&ClusterName>, known: &Known) -> Self {
         let servers = known.servers.as_ref();
         Self {
+            cluster: cluster.map(ToString::to_string),
             source: known.origin.as_str(),
             servers: servers.and_then(|servers| servers.as_ref().ok()).map(Vec::len),
             problem: servers.and_then(|servers| servers.as_ref().err()).cloned(),
@@ -107,18 +147,15 @@ impl SourceFinding {
 
     /// For people.
     fn line(&self) -> String {
-        match (&self.problem, self.servers) {
-            (Some(problem), _) => format!("discovery by {}: {problem}", self.source),
-            (None, Some(0)) => format!("discovery by {}: no other servers", self.source),
-            (None, Some(1)) => format!("discovery by {}: 1 more server, probed above", self.source),
-            (None, Some(count)) => {
-                format!("discovery by {}: {count} more servers, probed above", self.source)
-            }
-            (None, None) => format!(
-                "discovery by {}: not asked; a running proxy does, see `apiproxy status`",
-                self.source
-            ),
-        }
+        let of = self.cluster.as_ref().map(|cluster| format!(" of {cluster}")).unwrap_or_default();
+        let what = match (&self.problem, self.servers) {
+            (Some(problem), _) => problem.clone(),
+            (None, Some(0)) => "no other servers".to_owned(),
+            (None, Some(1)) => "1 more server, probed above".to_owned(),
+            (None, Some(count)) => format!("{count} more servers, probed above"),
+            (None, None) => "not asked; a running proxy does, see `apiproxy status`".to_owned(),
+        };
+        format!("discovery{of} by {}: {what}", self.source)
     }
 }
 
@@ -154,6 +191,7 @@ fn finding(spec: &BackendSpec, source: &'static str, report: &Report, time: Dura
     let expiry = report.certificate.as_deref().and_then(tls::expiry);
     Finding {
         name: spec.name.as_str().to_owned(),
+        cluster: spec.name.cluster().map(str::to_owned),
         address: spec.address.to_string(),
         source,
         state,
@@ -199,6 +237,14 @@ fn render(findings: &Findings) -> String {
         "\nThe configuration is valid. {ready} of {} backends ",
         findings.backends.len()
     );
-    text += if findings.usable { "are ready.\n" } else { "are ready: nothing could be served.\n" };
+    text += "are ready";
+    match (findings.usable, findings.unusable().as_slice()) {
+        (true, _) => {}
+        (false, []) => text += ": nothing could be served",
+        (false, clusters) => {
+            let _ = write!(text, ": nothing could be served of {}", clusters.join(", "));
+        }
+    }
+    text += ".\n";
     text
 }

@@ -117,15 +117,15 @@ fn start_proxy(
         ..Overrides::default()
     };
     let mut config = config::load(None, &overrides)?;
-    for (backend, name) in config.backends.iter_mut().zip(SERVERS) {
+    for (backend, name) in config.clusters[0].backends.iter_mut().zip(SERVERS) {
         backend.name = BackendName::new(name);
     }
     let [interval, after, window, quiet_for] = FASTER;
-    config.health_check.interval = interval;
-    config.rebalance = Rebalance { enabled: true, after, window, quiet_for };
+    config.clusters[0].health_check.interval = interval;
+    config.clusters[0].rebalance = Rebalance { enabled: true, after, window, quiet_for };
     match app::spawn(config.clone()) {
         Err(app::StartError::Listen { .. }) if args.listen.is_none() => {
-            config.listen[0].address.set_port(0);
+            config.clusters[0].listen[0].address.set_port(0);
             Ok(app::spawn(config)?)
         }
         result => Ok(result?),

@@ -38,6 +38,25 @@ impl Socket {
     }
 }
 
+/// The backend that is meant.
+#[derive(Debug, clap::Args)]
+pub(super) struct Meant {
+    /// The backend's name, as in `apiproxy status`; with its cluster (`east/cp1`), if there are several.
+    backend: String,
+    /// Its cluster, in place of writing it before the name.
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+}
+
+impl Meant {
+    fn name(&self) -> String {
+        match &self.cluster {
+            Some(cluster) => format!("{cluster}/{}", self.backend),
+            None => self.backend.clone(),
+        }
+    }
+}
+
 /// Flags of `drain`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -52,8 +71,8 @@ Example, before the maintenance of cp2 and after it:
   apiproxy drain cp2 --wait=2m
   apiproxy undrain cp2")]
 pub(super) struct Drain {
-    /// The backend's name, as in `apiproxy status`.
-    backend: String,
+    #[command(flatten)]
+    meant: Meant,
     /// Wait until it has no connection, for a time such as 90s [default of the time: drainTimeout and
     /// a little more].
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, value_parser = super::args::duration)]
@@ -72,15 +91,15 @@ pub(super) struct Drain {
 Its share of new connections grows over 30 s, and others' connections move to it at quiet moments
 (`rebalance`).")]
 pub(super) struct Undrain {
-    /// The backend's name, as in `apiproxy status`.
-    backend: String,
+    #[command(flatten)]
+    meant: Meant,
     #[command(flatten)]
     socket: Socket,
 }
 
 pub(super) fn drain(args: &Drain) -> Result<(), CliError> {
     runtime()?.block_on(async {
-        let request = Request::Drain { backend: args.backend.clone(), force: args.force };
+        let request = Request::Drain { backend: args.meant.name(), force: args.force };
         let answer = args.socket.ask(&request).await?;
         let Answer::Drained { backend, changed, connections, others, within_seconds } = answer
         else {
@@ -114,7 +133,7 @@ pub(super) fn drain(args: &Drain) -> Result<(), CliError> {
 
 pub(super) fn undrain(args: &Undrain) -> Result<(), CliError> {
     runtime()?.block_on(async {
-        let answer = args.socket.ask(&Request::Undrain { backend: args.backend.clone() }).await?;
+        let answer = args.socket.ask(&Request::Undrain { backend: args.meant.name() }).await?;
         let Answer::Undrained { backend, changed, state, reason } = answer else {
             return Err(CliError::odd_answer(&answer));
         };

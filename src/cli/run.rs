@@ -97,8 +97,9 @@ fn close_in(args: &Args, config: &Config, source: Source) -> (Source, Option<har
     }
     let file = source.file().map(ToOwned::to_owned);
     let plan = move |config: &Config| {
-        let kubeconfig = config.discovery.kubeconfig.as_deref();
-        let named = kubeconfig.map(discovery::files_named_by).unwrap_or_default();
+        let places = config.clusters.iter().map(|cluster| &cluster.discovery);
+        let kubeconfigs = places.filter_map(|places| places.kubeconfig.as_deref());
+        let named: Vec<_> = kubeconfigs.flat_map(discovery::files_named_by).collect();
         named.iter().fold(Plan::new(config, file.as_deref()), |plan, file| plan.reading(file))
     };
     let allowed = plan(config);

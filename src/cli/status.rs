@@ -18,7 +18,7 @@ use source::Source;
 /// Flags of `status`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit 0 when a backend is ready, 1 when none is or the proxy cannot be reached; with --events, 0 when it can. The same in a browser: http://127.0.0.1:10242/"
+    after_help = "Exit 0 when a backend is ready, of each cluster if there are several; 1 when none is or the proxy cannot be reached; with --events, 0 when it can. The same in a browser: http://127.0.0.1:10242/"
 )]
 pub(super) struct Args {
     /// The proxy's admin.listen, which is asked in place of the control socket [default:
@@ -73,6 +73,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             Format::Json => output::emit_json(&status)?,
             Format::Table => output::emit(&render::status(&status))?,
         }
-        if status.usable { Ok(()) } else { Err(CliError::Unwell) }
+        let mut clusters = status.clusters.iter().filter(|cluster| !cluster.leaving);
+        let well = status.usable && clusters.all(|cluster| cluster.usable);
+        if well { Ok(()) } else { Err(CliError::Unwell) }
     })
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::shape::{Backend, Proxy};
+use super::shape::{Backend, Cluster, Proxy};
 use super::{LogFormat, LogLevel};
 
 /// What the command line says. What is given replaces the file's value; a list replaces the list.
@@ -51,6 +51,9 @@ impl Overrides {
             let admin = raw.admin.get_or_insert_default();
             admin.control_socket.clone_from(&self.control_socket);
         }
+        for cluster in raw.clusters.iter_mut().flatten().flatten() {
+            self.apply_to_each(cluster);
+        }
         if self.ca_file.is_some() || self.insecure_skip_verify {
             let tls = raw.health_check.get_or_insert_default().tls.get_or_insert_default();
             tls.ca_file = self.ca_file.clone().or(tls.ca_file.take());
@@ -61,6 +64,20 @@ impl Overrides {
         log.level = self.log_level.or(log.level);
         log.format = self.log_format.or(log.format);
         raw.zone = self.zone.clone().or(raw.zone.take());
+    }
+
+    /// What can be meant for each of several clusters.
+    fn apply_to_each(&self, cluster: &mut Cluster) {
+        cluster.zone = self.zone.clone().or(cluster.zone.take());
+        let tls = cluster.health_check.as_mut().and_then(|check| check.tls.as_mut());
+        if let (Some(tls), true) = (tls, self.insecure_skip_verify) {
+            tls.insecure_skip_verify = Some(true);
+        }
+    }
+
+    /// The flags that are given and can only be meant for one cluster.
+    pub(super) fn for_one_cluster(&self) -> impl Iterator<Item = &'static str> {
+        ["listen", "backends", "healthCheck.tls.caFile"].into_iter().filter_map(|at| self.flag(at))
     }
 
     /// The flag that gave the value at this path, if one did.

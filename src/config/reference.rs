@@ -161,6 +161,18 @@ const KEYS: &[KeyDoc] = &[
         "Keeps what was found, for a start when none of `backends` is reached",
     ),
     key(
+        "clusters",
+        "",
+        "list of 1 to 16",
+        "Several clusters in one process, in place of `listen`, `backends` and `discovery`; each has these, and any of `zone`, `balance`, `healthCheck`, `connect`, `connections` and `rebalance` that is to differ from what stands above the list",
+    ),
+    key(
+        "clusters[].name",
+        "",
+        "1 to 63 lower-case letters, digits and hyphens; unique",
+        "Stands before the names of its backends (`east/cp1`) and in the label `cluster` of metrics; required, and so is `listen`",
+    ),
+    key(
         "admin.listen",
         "127.0.0.1:10242",
         "IP:PORT",
@@ -178,7 +190,7 @@ const KEYS: &[KeyDoc] = &[
         "`true`, `false`",
         "Take from the process what it does not need: other files, ports and system calls",
     ),
-    key("threads", "1", "1 to 64", "Threads that carry traffic"),
+    key("threads", "1", "1 to 64", "Threads that carry traffic, of each cluster"),
     key("log.format", "text", "`text`, `json`", "Shape of the log lines"),
     key(
         "log.level",

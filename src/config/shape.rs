@@ -28,10 +28,27 @@ pub(super) struct Proxy {
     pub(super) connections: Option<Connections>,
     pub(super) rebalance: Option<Rebalance>,
     pub(super) discovery: Option<Discovery>,
+    pub(super) clusters: Option<List<Cluster>>,
     pub(super) admin: Option<Admin>,
     pub(super) hardening: Option<Hardening>,
     pub(super) threads: Option<i128>,
     pub(super) log: Option<Log>,
+}
+
+/// What can be said of each cluster; without `clusters`, the document itself says it of the only one.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Cluster {
+    pub(super) name: Option<String>,
+    pub(super) listen: Option<List<String>>,
+    pub(super) zone: Option<String>,
+    pub(super) backends: Option<List<Backend>>,
+    pub(super) balance: Option<Policy>,
+    pub(super) health_check: Option<HealthCheck>,
+    pub(super) connect: Option<Connect>,
+    pub(super) connections: Option<Connections>,
+    pub(super) rebalance: Option<Rebalance>,
+    pub(super) discovery: Option<Discovery>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -42,7 +59,7 @@ pub(super) struct Backend {
     pub(super) zone: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct HealthCheck {
     #[serde(rename = "type")]
@@ -56,7 +73,7 @@ pub(super) struct HealthCheck {
     pub(super) tls: Option<Tls>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Tls {
     pub(super) ca_file: Option<PathBuf>,
@@ -66,14 +83,14 @@ pub(super) struct Tls {
     pub(super) insecure_skip_verify: Option<bool>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Connect {
     pub(super) timeout: Option<Duration>,
     pub(super) hedge_after: Option<Duration>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Connections {
     pub(super) max: Option<i128>,
@@ -82,7 +99,7 @@ pub(super) struct Connections {
     pub(super) drain_timeout: Option<Duration>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Rebalance {
     pub(super) enabled: Option<bool>,

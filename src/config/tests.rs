@@ -2,6 +2,7 @@
 
 mod bad;
 mod bad_values;
+mod clusters;
 mod files;
 mod good;
 mod hostile;

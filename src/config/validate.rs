@@ -1,6 +1,7 @@
 //! From the keys as written to a [`Config`] that cannot be wrong.
 
 mod addresses;
+mod clusters;
 mod discovery;
 mod tls;
 
@@ -47,26 +48,21 @@ pub(super) struct ThisHost<'a> {
 
 /// Turns the values into a configuration. Every fault is noted; with any, the result is for the
 /// bin.
-pub(super) fn config(raw: shape::Proxy, around: Surroundings<'_>, faults: &mut Faults) -> Config {
-    let mut check = Check { around, faults };
-    let listen = check.listen(raw.listen);
-    let discovery = check.discovery(raw.discovery.unwrap_or_default());
-    let finds = discovery.file.is_some() || discovery.cache_file.is_some();
-    let backends = check.backends(raw.backends, finds);
-    let admin = check.admin(raw.admin.unwrap_or_default());
-    check.no_conflicts(&listen, admin.listen);
-    check.no_loops(&listen, admin.listen, &backends);
+pub(super) fn config(
+    mut raw: shape::Proxy,
+    around: Surroundings<'_>,
+    faults: &mut Faults,
+) -> Config {
+    let mut check = Check { around, faults, within: String::new() };
+    let admin = check.admin(raw.admin.take().unwrap_or_default());
+    let above = raw.take_cluster();
+    let clusters = match raw.clusters.take() {
+        None => vec![check.cluster(None, above, admin.listen)],
+        Some(list) => check.clusters(list, &above, admin.listen),
+    };
     let log = raw.log.unwrap_or_default();
     Config {
-        listen: listen.into_iter().map(|(_, listen)| listen).collect(),
-        zone: check.zone("zone", raw.zone),
-        backends: backends.into_iter().map(|(_, backend)| backend).collect(),
-        balance: raw.balance.unwrap_or_default(),
-        health_check: check.health_check(raw.health_check.unwrap_or_default()),
-        connect: check.connect(&raw.connect.unwrap_or_default()),
-        connections: check.connections(&raw.connections.unwrap_or_default()),
-        rebalance: check.rebalance(&raw.rebalance.unwrap_or_default()),
-        discovery,
+        clusters,
         admin,
         hardening: Hardening {
             enabled: raw.hardening.and_then(|hardening| hardening.enabled).unwrap_or(true),
@@ -81,6 +77,8 @@ pub(super) fn config(raw: shape::Proxy, around: Surroundings<'_>, faults: &mut F
 struct Check<'a, 'f> {
     around: Surroundings<'a>,
     faults: &'f mut Faults,
+    /// The path of the cluster that is looked at, such as `clusters[1]`; empty without `clusters`.
+    within: String,
 }
 
 impl Check<'_, '_> {
@@ -270,14 +268,16 @@ impl Check<'_, '_> {
 
     fn at(&self, at: &str, message: String) -> Fault {
         match self.place(at) {
-            place @ Place::Position { .. } => Fault::new(place, format!("`{at}`: {message}")),
+            place @ Place::Position { .. } => {
+                Fault::new(place, format!("`{}`: {message}", self.path(at)))
+            }
             place @ Place::Flag(_) => Fault::new(place, message),
         }
     }
 
     fn place(&self, at: &str) -> Place {
         match (self.around.overrides.flag(at), self.around.document) {
-            (None, Some(document)) => document.place(at),
+            (None, Some(document)) => document.place(&self.path(at)),
             (flag, _) => Place::Flag(flag.unwrap_or_else(|| flag_for(at))),
         }
     }
@@ -285,7 +285,17 @@ impl Check<'_, '_> {
     /// Is there a value at this path, good or bad?
     fn is_given(&self, at: &str) -> bool {
         self.around.overrides.flag(at).is_some()
-            || self.around.document.is_some_and(|document| document.has(at))
+            || self.around.document.is_some_and(|document| document.has(&self.path(at)))
+    }
+
+    /// Where the value of a key of the cluster at hand stands: in the cluster, or above all of them.
+    fn path(&self, at: &str) -> String {
+        if self.within.is_empty() {
+            return at.to_owned();
+        }
+        let own = format!("{}.{at}", self.within);
+        let has = |path: &str| self.around.document.is_some_and(|document| document.has(path));
+        if !has(&own) && clusters::is_inherited(at) && has(at) { at.to_owned() } else { own }
     }
 }
 

@@ -82,10 +82,13 @@ pub(super) async fn hand_over(
     parts.view.events.record(Event::Handover(Handover::Given { to }));
     let now = Instant::now().into_std();
     // Its clients find the other process when they dial again: they are told at quiet moments.
-    parts.writer.update(|snapshot| {
-        snapshot.entries.iter_mut().for_each(|entry| entry.stand(Standing::Leaving, now));
-    });
-    parts.view.drain.hand_over(Instant::now() + parts.rules.borrow().drain_timeout + GRACE);
+    for cluster in parts.clusters.all().iter() {
+        cluster.writer.update(|snapshot| {
+            snapshot.entries.iter_mut().for_each(|entry| entry.stand(Standing::Leaving, now));
+        });
+    }
+    let within = parts.clusters.longest_drain_timeout();
+    parts.view.drain.hand_over(Instant::now() + within + GRACE);
     parts.sockets.clear();
     drop(turn);
     say(stream, Answer::Released {}).await
@@ -123,13 +126,17 @@ async fn offer(parts: &Parts, stream: &mut UnixStream) -> io::Result<()> {
     if sockets.len() > passing::MOST_SOCKETS {
         return Err(io::Error::other(format!("{} sockets cannot be passed on", sockets.len())));
     }
-    let snapshot = parts.writer.reader().load().clone();
-    let drained = snapshot.entries.iter().filter(|entry| entry.standing == Standing::Drained);
-    let answer = Answer::Offered {
-        sockets: roles,
-        drained: drained.map(|entry| entry.backend.name.as_str().to_owned()).collect(),
-        usable: snapshot.usable(),
-    };
+    let (mut drained, mut usable_clusters, mut usable) = (Vec::new(), Vec::new(), false);
+    for cluster in parts.clusters.all().iter().filter(|cluster| !cluster.leaving.get()) {
+        let snapshot = cluster.writer.reader().load().clone();
+        let out = snapshot.entries.iter().filter(|entry| entry.standing == Standing::Drained);
+        drained.extend(out.map(|entry| entry.backend.name.as_str().to_owned()));
+        if snapshot.usable() {
+            usable = true;
+            usable_clusters.extend(cluster.name.as_ref().map(ToString::to_string));
+        }
+    }
+    let answer = Answer::Offered { sockets: roles, drained, usable, usable_clusters };
     let line = Reply::new(answer).encode();
     let sockets: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
     timeout(PATIENCE, passing::send(stream, &line, &sockets)).await?

@@ -61,9 +61,11 @@ impl Incumbent {
         let (reply, sockets) = asked.await.map_err(broken_off)?;
         let Reply { pid, program, answer, .. } = reply;
         match answer {
-            Answer::Offered { sockets: roles, drained, usable } if roles.len() == sockets.len() => {
+            Answer::Offered { sockets: roles, drained, usable, usable_clusters }
+                if roles.len() == sockets.len() =>
+            {
                 info!(predecessor = pid, version = program, "taking over from a running process");
-                let predecessor = Predecessor::new(stream, lines, usable, pid);
+                let predecessor = Predecessor::new(stream, lines, (usable, usable_clusters), pid);
                 let sockets = roles.into_iter().zip(sockets).collect();
                 Ok(Some(Takeover::new(sockets, drained, predecessor)))
             }

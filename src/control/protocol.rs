@@ -104,6 +104,9 @@ pub enum Answer {
         drained: Vec<String>,
         /// Is a backend ready?
         usable: bool,
+        /// The clusters with a ready backend, where there are several.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        usable_clusters: Vec<String>,
     },
     /// The process drains: it accepts no more.
     Released {},

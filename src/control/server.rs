@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
@@ -15,11 +15,9 @@ use tracing::{debug, warn};
 use super::handover::{self, UnderWay, hand_over, may_hand_over};
 use super::line::Lines;
 use super::protocol::{Answer, Code, HEARTBEAT, Refusal, Reply, Request};
-use super::{Sockets, commands};
+use super::{Clusters, Sockets, commands};
 use crate::admin::View;
-use crate::events::Rules;
 use crate::metrics::Metrics;
-use crate::model::Writer;
 use crate::seats::{Progress, Seats};
 use crate::throttle::Throttle;
 
@@ -44,12 +42,10 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// What the control socket acts on.
 #[derive(Debug)]
 pub struct Parts {
-    /// Publishes who is drained.
-    pub writer: Rc<Writer>,
+    /// What commands are about.
+    pub clusters: Clusters,
     /// What the status document is made of.
     pub view: View,
-    /// In which time the connections of a drained backend leave.
-    pub rules: watch::Receiver<Rules>,
     /// Where requests to reload go.
     pub reloads: mpsc::Sender<Reload>,
     /// What is passed on in a handover.
@@ -261,13 +257,17 @@ async fn act(parts: &Parts, request: Request) -> Answer {
     match request {
         Request::Status {} => Answer::Status(Box::new(parts.view.status())),
         Request::Events { after, .. } => Answer::Events(parts.view.history(after)),
-        Request::Drain { backend, force } => {
-            let within = parts.rules.borrow().drain_timeout;
-            commands::drain(&parts.writer, &parts.view.events, &backend, force, within)
-        }
-        Request::Undrain { backend } => {
-            commands::undrain(&parts.writer, &parts.view.events, &backend)
-        }
+        Request::Drain { backend, force } => match parts.clusters.of(&backend) {
+            Ok(cluster) => {
+                let within = cluster.rules.borrow().drain_timeout;
+                commands::drain(&cluster.writer, &parts.view.events, &backend, force, within)
+            }
+            Err(refusal) => Answer::Refused(refusal),
+        },
+        Request::Undrain { backend } => match parts.clusters.of(&backend) {
+            Ok(cluster) => commands::undrain(&cluster.writer, &parts.view.events, &backend),
+            Err(refusal) => Answer::Refused(refusal),
+        },
         Request::Reload {} => reload(parts).await,
         Request::Handover { .. } | Request::Ready {} => Answer::Refused(Refusal::new(
             Code::Malformed,

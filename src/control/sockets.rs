@@ -59,13 +59,27 @@ impl Sockets {
         Ok(())
     }
 
-    /// Forgets the listener of clients with this address, which is being closed.
+    /// Forgets the listener of clients with this address, which is being closed; of two, the older.
     pub fn remove(&self, address: SocketAddr) {
-        let is_it = |socket: &OwnedFd| {
+        let is_it = |(role, socket): &(Role, OwnedFd)| {
             let bound = rustix::net::getsockname(socket).ok();
-            bound.and_then(|bound| SocketAddr::try_from(bound).ok()) == Some(address)
+            let bound = bound.and_then(|bound| SocketAddr::try_from(bound).ok());
+            *role == Role::Listen && bound == Some(address)
         };
-        self.0.borrow_mut().retain(|(role, socket)| *role != Role::Listen || !is_it(socket));
+        let mut sockets = self.0.borrow_mut();
+        if let Some(place) = sockets.iter().position(is_it) {
+            sockets.remove(place);
+        }
+    }
+
+    /// What [`Self::truncate`] goes back to.
+    pub fn mark(&self) -> usize {
+        self.0.borrow().len()
+    }
+
+    /// Forgets those that have been added since this mark.
+    pub fn truncate(&self, mark: usize) {
+        self.0.borrow_mut().truncate(mark);
     }
 
     /// Forgets them all.

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -16,7 +17,7 @@ use super::line::Lines;
 use super::protocol::{Answer, Code, Refusal, Request};
 use super::sockets::Role;
 use crate::drain::Drain;
-use crate::model::{Reader, State};
+use crate::model::{ClusterName, Reader, State};
 
 /// How long the running process may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -50,10 +51,13 @@ pub enum TakeoverError {
     Refused(Refusal),
     /// The other process has a ready backend and this one has none.
     #[error(
-        "no backend is ready for this process within {PROBE_WITHIN:?}, while the running one has \
+        "no backend{0} is ready for this process within {PROBE_WITHIN:?}, while the running one has \
          one; it goes on\n  `apiproxy check` says what is wrong"
     )]
-    NoBackend,
+    NoBackend(
+        /// ` of` which cluster, if there are several.
+        String,
+    ),
 }
 
 impl TakeoverError {
@@ -87,7 +91,18 @@ pub struct Predecessor {
     stream: UnixStream,
     lines: Lines,
     usable: bool,
+    /// Its clusters with a ready backend; empty where it has only one, which has no name.
+    usable_clusters: Vec<String>,
     pid: u32,
+}
+
+/// A cluster that this process is to serve.
+#[derive(Clone, Debug)]
+pub struct Prospect {
+    /// Its name, if there are several.
+    pub name: Option<ClusterName>,
+    /// What is known of its backends.
+    pub reader: Reader,
 }
 
 /// What has become of a handover.
@@ -117,8 +132,13 @@ impl Takeover {
 }
 
 impl Predecessor {
-    pub(super) fn new(stream: UnixStream, lines: Lines, usable: bool, pid: u32) -> Self {
-        Self { stream, lines, usable, pid }
+    pub(super) fn new(
+        stream: UnixStream,
+        lines: Lines,
+        (usable, usable_clusters): (bool, Vec<String>),
+        pid: u32,
+    ) -> Self {
+        Self { stream, lines, usable, usable_clusters, pid }
     }
 
     /// The process id.
@@ -126,19 +146,28 @@ impl Predecessor {
         self.pid
     }
 
-    /// Begins to serve once a backend is ready, and has the other process drain.
+    /// Begins to serve once each cluster has a backend that is ready, or is known to have none as it
+    /// has none there, and has the other process drain.
     ///
     /// # Errors
-    /// This process is not to serve: the other one has a backend and this one has none, or it has
-    /// given the handover up.
-    pub async fn finish(mut self, reader: &Reader, drain: &Drain) -> Result<Taken, TakeoverError> {
+    /// This process is not to serve: the other one has a backend of a cluster and this one has none, or
+    /// it has given the handover up.
+    pub async fn finish(
+        mut self,
+        clusters: &[Prospect],
+        drain: &Drain,
+    ) -> Result<Taken, TakeoverError> {
         let mut phases = drain.phases();
-        let usable = tokio::select! {
+        let all = clusters.iter().map(|one| probed(&one.reader, !self.serves(one)));
+        let probed = timeout(PROBE_WITHIN, join_all(all));
+        tokio::select! {
             () = phases.draining() => return Ok(Taken::No),
-            probed = timeout(PROBE_WITHIN, probed(reader, !self.usable)) => probed.is_ok(),
-        };
-        if self.usable && !usable {
-            return Err(TakeoverError::NoBackend);
+            _ = probed => {}
+        }
+        let is_worse = |one: &&Prospect| self.serves(one) && !one.reader.load().usable();
+        if let Some(worse) = clusters.iter().find(is_worse) {
+            let of = worse.name.as_ref().map(|name| format!(" of {name}"));
+            return Err(TakeoverError::NoBackend(of.unwrap_or_default()));
         }
         if !drain.open() {
             return Ok(Taken::No);
@@ -163,6 +192,14 @@ impl Predecessor {
                 warn!(predecessor, "taken over from a process that does not answer");
                 Ok(Taken::Unconfirmed)
             }
+        }
+    }
+
+    /// Has it a ready backend of this cluster?
+    fn serves(&self, cluster: &Prospect) -> bool {
+        match &cluster.name {
+            Some(name) => self.usable_clusters.iter().any(|usable| usable == name.as_str()),
+            None => self.usable && self.usable_clusters.is_empty(),
         }
     }
 

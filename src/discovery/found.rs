@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::BackendSpec;
-use crate::model::{BackendAddress, BackendName, Host, MAX_BACKENDS, Zone};
+use crate::model::{BackendAddress, BackendName, ClusterName, Host, MAX_BACKENDS, Zone};
 use crate::net;
 
 /// The longest name that a file or cache may give, as in the configuration.
@@ -42,10 +42,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// The backend it makes: a found server is called by its address.
-    pub(super) fn spec(&self) -> BackendSpec {
+    /// The backend it makes, of this cluster if there are several: a found server is called by its
+    /// address.
+    pub(super) fn spec(&self, cluster: Option<&ClusterName>) -> BackendSpec {
         BackendSpec {
-            name: BackendName::new(self.address.to_string()),
+            name: BackendName::new(self.address.to_string()).within(cluster),
             address: self.address.clone(),
             zone: self.zone.clone(),
         }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::found::{Origin, Server};
 use super::{cache, list};
-use crate::config::{BackendSpec, Config};
+use crate::config::{BackendSpec, Cluster, Config};
 
 /// What one source says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,12 +17,13 @@ pub struct Known {
     pub servers: Option<Result<Vec<BackendSpec>, String>>,
 }
 
-/// What the sources of a configuration say, besides its own backends.
-pub fn known(config: &Config) -> Vec<Known> {
-    let places = &config.discovery;
+/// What the sources of a cluster of this configuration say, besides its own backends.
+pub fn known(config: &Config, cluster: &Cluster) -> Vec<Known> {
+    let places = &cluster.discovery;
+    let listen = config.clusters.iter().flat_map(|cluster| &cluster.listen);
     let own: Vec<SocketAddr> =
-        config.listen.iter().map(|listen| listen.address).chain([config.admin.listen]).collect();
-    let mut seen: HashSet<_> = config.backends.iter().map(|seed| seed.address.clone()).collect();
+        listen.map(|listen| listen.address).chain([config.admin.listen]).collect();
+    let mut seen: HashSet<_> = cluster.backends.iter().map(|seed| seed.address.clone()).collect();
     let mut known = Vec::new();
     if places.kubeconfig.is_some() {
         known.push(Known { origin: Origin::Kubernetes, servers: None });
@@ -30,7 +31,7 @@ pub fn known(config: &Config) -> Vec<Known> {
     let mut add = |origin, answer: Result<Vec<Server>, String>| {
         let new = |servers: Vec<Server>| {
             let new = servers.iter().filter(|server| seen.insert(server.address.clone()));
-            new.map(Server::spec).collect()
+            new.map(|server| server.spec(cluster.name.as_ref())).collect()
         };
         known.push(Known { origin, servers: Some(answer.map(new)) });
     };

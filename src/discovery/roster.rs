@@ -15,7 +15,8 @@ use super::found::{Origin, Server};
 use crate::config::BackendSpec;
 use crate::events::{Discovery, Event, Events};
 use crate::model::{
-    Backend, Condition, Entry, MAX_BACKENDS, Snapshot, SourceState, Standing, State, Writer,
+    Backend, ClusterName, Condition, Entry, MAX_BACKENDS, Snapshot, SourceState, Standing, State,
+    Writer,
 };
 
 /// How often backends on their way out are looked at. Longer than any data thread decides by the
@@ -32,6 +33,8 @@ const LINGER: Duration = Duration::from_secs(30);
 /// The configured ones, the seeds, are always wanted. What is found besides comes and goes.
 #[derive(Debug)]
 pub struct Roster {
+    /// Whose servers they are, if the process serves several clusters.
+    cluster: Option<ClusterName>,
     writer: Rc<Writer>,
     lists: RefCell<Lists>,
     states: watch::Sender<Vec<SourceState>>,
@@ -72,9 +75,15 @@ impl Lists {
 
 impl Roster {
     /// A roster of what the store holds now.
-    pub fn new(writer: Rc<Writer>, seeds: &[BackendSpec], events: Events) -> Self {
+    pub fn new(
+        cluster: Option<ClusterName>,
+        writer: Rc<Writer>,
+        seeds: &[BackendSpec],
+        events: Events,
+    ) -> Self {
         let lists = Lists { seeds: seeds.to_vec(), ..Lists::default() };
         let roster = Self {
+            cluster,
             writer,
             lists: RefCell::new(lists),
             states: watch::Sender::default(),
@@ -138,7 +147,7 @@ impl Roster {
         };
         self.tell_states();
         if news {
-            let (source, why) = (origin.as_str().to_owned(), problem.to_owned());
+            let (source, why) = (self.named(origin.as_str()), problem.to_owned());
             self.events.record(Event::Discovery { source, change: Discovery::Refused { why } });
         }
     }
@@ -218,7 +227,7 @@ impl Roster {
         let snapshot = self.writer.reader().load().clone();
         let (mut lists, now) = (self.lists.borrow_mut(), now());
         lists.lingering.retain(|(server, since)| {
-            let spec = server.spec();
+            let spec = server.spec(self.cluster.as_ref());
             let mut entries = snapshot.entries.iter();
             let alive = entries.any(|e| is(&e.backend, &spec) && lives(e.condition.state));
             alive && now < *since + LINGER
@@ -239,7 +248,7 @@ impl Roster {
             return;
         }
         let change = difference(&snapshot.entries, &arranged);
-        self.events.record(Event::Discovery { source: source.to_owned(), change });
+        self.events.record(Event::Discovery { source: self.named(source), change });
         self.writer.update(|snapshot| snapshot.entries = arranged);
     }
 
@@ -255,13 +264,18 @@ impl Roster {
         let mut names: HashSet<_> = lists.seeds.iter().map(|seed| seed.name.clone()).collect();
         let mut wanted = lists.seeds.clone();
         for server in lists.named().chain(lists.lingering.iter().map(|(server, _)| server)) {
-            let spec = server.spec();
+            let spec = server.spec(self.cluster.as_ref());
             let known = spec.address.socket_addr().is_some_and(|address| !taken.insert(address));
             if !known && wanted.len() < MAX_BACKENDS && names.insert(spec.name.clone()) {
                 wanted.push(spec);
             }
         }
         wanted
+    }
+
+    /// A source, in events.
+    fn named(&self, source: &str) -> String {
+        self.cluster.as_ref().map_or_else(|| source.to_owned(), |name| format!("{name}/{source}"))
     }
 
     fn tell_states(&self) {

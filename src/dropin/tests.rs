@@ -27,8 +27,8 @@ fn accepted(found: &Found) {
     let text = text.replace("caFile: \"/etc/kubernetes/pki/ca.crt\"", "insecureSkipVerify: true");
     let config = config::parse("c.yaml", &text, Path::new("/"), &Overrides::default());
     let config = config.unwrap_or_else(|error| panic!("{error}\n{text}"));
-    assert_eq!(config.backends.len(), found.servers.len());
-    assert_eq!(config.balance, found.balance);
+    assert_eq!(config.clusters[0].backends.len(), found.servers.len());
+    assert_eq!(config.clusters[0].balance, found.balance);
 }
 
 #[track_caller]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::config::Config;
+use crate::config::{BackendSpec, Cluster, Config};
 
 /// What stays allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,32 +37,45 @@ impl Plan {
     pub fn new(config: &Config, file: Option<&Path>) -> Self {
         let mut plan = Self::default();
         plan.read.extend(["/proc/self", "/proc/stat"].map(PathBuf::from));
-        let tls = config.health_check.tls.as_ref();
+        if let Some(file) = file {
+            plan.read_beside(file);
+        }
+        if let Some(folder) = config.admin.control_socket.as_deref().and_then(Path::parent) {
+            plan.write.insert(folder.to_owned());
+        }
+        for cluster in &config.clusters {
+            plan.serving(cluster);
+        }
+        let is_named = |backend: &BackendSpec| backend.address.socket_addr().is_none();
+        let named = config.clusters.iter().any(|cluster| {
+            cluster.backends.iter().any(is_named) || cluster.discovery.file.is_some()
+        });
+        plan.names(named);
+        plan.connect.insert(DNS);
+        plan
+    }
+
+    /// Also lets the apiservers of a cluster be probed, found and connected to.
+    fn serving(&mut self, cluster: &Cluster) {
+        let tls = cluster.health_check.tls.as_ref();
         let identity = tls.and_then(|tls| tls.identity.as_ref());
         let of_tls = tls.and_then(|tls| tls.ca_file.as_ref()).into_iter();
         let of_tls =
             of_tls.chain(identity.map(|(cert, _)| cert)).chain(identity.map(|(_, key)| key));
-        for file in file.into_iter().chain(of_tls.map(PathBuf::as_path)) {
-            plan.read_beside(file);
+        for file in of_tls {
+            self.read_beside(file);
         }
-        let discovery = &config.discovery;
+        let discovery = &cluster.discovery;
         for file in [&discovery.kubeconfig, &discovery.file].into_iter().flatten() {
-            plan.read_beside(file);
+            self.read_beside(file);
         }
-        plan.connect_anywhere = [&discovery.kubeconfig, &discovery.file, &discovery.cache_file]
+        self.connect_anywhere |= [&discovery.kubeconfig, &discovery.file, &discovery.cache_file]
             .into_iter()
             .any(Option::is_some);
-        if let Some(folder) = config.admin.control_socket.as_deref().and_then(Path::parent) {
-            plan.write.insert(folder.to_owned());
-        }
         if let Some(folder) = discovery.cache_file.as_deref().and_then(Path::parent) {
-            plan.write.insert(folder.to_owned());
+            self.write.insert(folder.to_owned());
         }
-        let named = config.backends.iter().any(|b| b.address.socket_addr().is_none());
-        plan.names(named || discovery.file.is_some());
-        plan.connect.extend(config.backends.iter().map(|backend| backend.address.port()));
-        plan.connect.insert(DNS);
-        plan
+        self.connect.extend(cluster.backends.iter().map(|backend| backend.address.port()));
     }
 
     /// Also lets a file be read, and what replaces it later.

@@ -14,7 +14,9 @@ use super::machine::{Machine, NONE_READY_PACE, Observation, Verdict};
 use super::probe::{Report, Session};
 use crate::events::{Event, Events};
 use crate::metrics::Metrics;
-use crate::model::{Backend, CloseReason, Condition, Doubt, Hint, Standing, State, Writer};
+use crate::model::{
+    Backend, BackendName, CloseReason, Condition, Doubt, Hint, Standing, State, Writer,
+};
 
 /// Paces are drawn from 90% to 110% of their value, so that the probes of a fleet that started
 /// together drift apart.
@@ -71,7 +73,7 @@ impl Supervisor {
         metrics: Metrics,
         events: Events,
     ) -> Self {
-        count_from_zero(&metrics, backend.name.as_str());
+        count_from_zero(&metrics, &backend.name);
         let machine = Machine::new(method.borrow().rules, Instant::now().into_std());
         let machine = if newcomer { machine.newcomer() } else { machine };
         let published = machine.condition().clone();
@@ -191,7 +193,8 @@ impl Supervisor {
         let name = self.backend.name.as_str();
         let time = ended.at - ended.started;
         let result = ended.report.result();
-        self.metrics.increment("apiproxy_probes_total", &[("backend", name), ("result", result)]);
+        let labels = self.backend.name.labels(Some(("result", result)));
+        self.metrics.increment("apiproxy_probes_total", &labels);
         debug!(backend = name, result, ?time, "a probe ended");
         match &ended.report.verdict {
             Ok(verdict) => {
@@ -202,7 +205,8 @@ impl Supervisor {
                 if std::mem::take(&mut self.unable) {
                     info!(backend = name, "this host can probe again");
                 }
-                self.metrics.observe("apiproxy_probe_seconds", name, time);
+                let labels = self.backend.name.labels(None);
+                self.metrics.observe("apiproxy_probe_seconds", &labels, time);
                 let good = matches!(verdict, Verdict::Ready { .. } | Verdict::Alive(_));
                 self.backend.probe_times.add(good.then_some(time));
                 self.machine.observe(&Observation {
@@ -227,8 +231,7 @@ impl Supervisor {
             Hint::Doubt { doubt, since, .. } => {
                 let news = self.machine.doubt(*since);
                 if news {
-                    let labels =
-                        [("backend", self.backend.name.as_str()), ("reason", doubt.as_str())];
+                    let labels = self.backend.name.labels(Some(("reason", doubt.as_str())));
                     self.metrics.increment(SUSPICIONS, &labels);
                     let backend = self.backend.name.clone();
                     self.events.record(Event::Doubt { backend, doubt: *doubt });
@@ -250,7 +253,7 @@ impl Supervisor {
         let (from, to) = (self.published.state, condition.state);
         if from != to {
             let (backend, reason) = (self.backend.name.clone(), condition.reason.clone());
-            let labels = [("backend", backend.as_str()), ("state", to.as_str())];
+            let labels = backend.labels(Some(("state", to.as_str())));
             self.metrics.increment(TRANSITIONS, &labels);
             self.events.record(Event::State { backend, from, to, reason });
         }
@@ -271,12 +274,12 @@ impl Supervisor {
 }
 
 /// A series that begins with its first event shows no increase: it must be there before.
-fn count_from_zero(metrics: &Metrics, backend: &str) {
+fn count_from_zero(metrics: &Metrics, backend: &BackendName) {
     for state in State::ALL {
-        metrics.total(TRANSITIONS, &[("backend", backend), ("state", state.as_str())], 0);
+        metrics.total(TRANSITIONS, &backend.labels(Some(("state", state.as_str()))), 0);
     }
     for doubt in Doubt::ALL {
-        metrics.total(SUSPICIONS, &[("backend", backend), ("reason", doubt.as_str())], 0);
+        metrics.total(SUSPICIONS, &backend.labels(Some(("reason", doubt.as_str()))), 0);
     }
 }
 

@@ -3,27 +3,63 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use super::{BackendAddress, ProbeTimes};
+use super::{BackendAddress, ClusterName, ProbeTimes};
 
-/// The name of a backend in metrics, status and commands; its address unless configured.
+/// The name of a backend in status, logs and commands; its address unless configured. Where the process
+/// serves several clusters, that of its cluster stands before it: `east/cp1`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BackendName(String);
+pub struct BackendName {
+    text: String,
+    /// Where the name within the cluster begins; 0 without a cluster.
+    own: usize,
+}
 
 impl BackendName {
     /// A name. It is validated where it is parsed: 1 to 253 printable characters, no blanks.
     pub fn new(name: impl Into<String>) -> Self {
-        Self(name.into())
+        Self { text: name.into(), own: 0 }
     }
 
-    /// The text.
+    /// The same name in a cluster, if there is one.
+    #[must_use]
+    pub fn within(self, cluster: Option<&ClusterName>) -> Self {
+        match cluster {
+            Some(cluster) => {
+                let own = cluster.as_str().len() + 1;
+                Self { text: format!("{cluster}/{}", self.own()), own }
+            }
+            None => self,
+        }
+    }
+
+    /// The text, unique in the process.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// The name within its cluster.
+    pub fn own(&self) -> &str {
+        &self.text[self.own..]
+    }
+
+    /// The cluster, if the process serves several.
+    pub fn cluster(&self) -> Option<&str> {
+        self.own.checked_sub(1).map(|end| &self.text[..end])
+    }
+
+    /// The labels that its metrics have, and one more.
+    pub fn labels<'a>(
+        &'a self,
+        more: Option<(&'static str, &'a str)>,
+    ) -> Vec<(&'static str, &'a str)> {
+        let cluster = self.cluster().map(|cluster| ("cluster", cluster));
+        cluster.into_iter().chain([("backend", self.own())]).chain(more).collect()
     }
 }
 
 impl fmt::Display for BackendName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(&self.text)
     }
 }
 
@@ -191,7 +227,7 @@ impl Counters {
 /// One apiserver. Shared by all snapshots it appears in; `Arc` identity is backend identity.
 #[derive(Debug)]
 pub struct Backend {
-    /// Unique among the backends.
+    /// Unique among the backends of the process.
     pub name: BackendName,
     /// As configured.
     pub address: BackendAddress,

@@ -23,9 +23,11 @@ use crate::net;
 use half::Half;
 use pipes::Pipe;
 
+pub use pipes::PipeMemory;
+
 pub(super) use bare::Bare;
 pub(super) use end::{End, Ended, Leg};
-pub(super) use pipes::{PipeMemory, Pipes};
+pub(super) use pipes::Pipes;
 pub(super) use records::{Records, Speech};
 
 /// Relays until the end. The streams stay in the record; the caller closes them by dropping it.

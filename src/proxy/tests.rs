@@ -84,7 +84,7 @@ impl Bench {
             snapshot: reader,
             hints,
             pipes: PipeMemory::new(1),
-            metrics: metrics.data_path(),
+            metrics: metrics.data_path(None),
         });
         let listener = net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let proxy = listener.local_addr().unwrap();

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
 use super::connect::Restraint;
@@ -67,6 +67,8 @@ enum Message {
     Share(bool, oneshot::Sender<io::Result<()>>),
     /// Close the listeners with these addresses.
     Close(Vec<SocketAddr>),
+    /// End when the last connection has, and then at the latest.
+    Retire(Instant),
 }
 
 /// The receiving side of a data thread.
@@ -141,6 +143,13 @@ impl WorkerHandle {
     pub fn close(&self, addresses: Vec<SocketAddr>) {
         // A thread that has ended has no listener.
         let _ = self.door.sender.send(Message::Close(addresses));
+    }
+
+    /// Lets the thread end when its last connection has ended, and at this moment at the latest. Close
+    /// its listeners first.
+    pub fn retire(&self, until: Instant) {
+        // A thread that has ended need not.
+        let _ = self.door.sender.send(Message::Retire(until));
     }
 
     /// Waits until the thread has closed its last connection.
@@ -301,7 +310,9 @@ pub(super) async fn run(
     let mut essential = JoinSet::new();
     essential.spawn_local(sweep::run(worker.clone()));
     let mail = worker.clone();
+    let (retire, mut retired) = oneshot::channel();
     essential.spawn_local(async move {
+        let mut retire = Some(retire);
         loop {
             let message = tokio::select! {
                 () = listening.failed() => return,
@@ -319,18 +330,23 @@ pub(super) async fn run(
                     let _ = answer.send(listening.share(shared));
                 }
                 Some(Message::Close(addresses)) => listening.close(&addresses),
+                Some(Message::Retire(until)) => {
+                    retire.take().map(|retire| retire.send(until));
+                }
             }
         }
     });
-    tokio::select! {
+    let until = tokio::select! {
         biased;
-        () = phases.draining() => {}
+        () = phases.draining() => None,
+        Ok(until) = &mut retired => Some(until),
         // None of them ends while the proxy serves: this is a defect. The whole must not go on
         // without a part that matters. What hears of the drain before this task does may end.
-        _ = essential.join_next() => if !phases.current().is_over() { return },
-    }
+        _ = essential.join_next() => if phases.current().is_over() { None } else { return },
+    };
     tokio::select! {
         () = phases.ending() => {}
+        () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {}
         () = worker.emptied() => {}
     }
     worker.table.close_all(CloseReason::Shutdown);

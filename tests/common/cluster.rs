@@ -78,7 +78,12 @@ impl Cluster {
 
     /// Clients of the proxy.
     pub fn client(&self, proxy: &Proxy) -> Client {
-        let dialer = Dialer::new(proxy.listen, &self.authority, None).unwrap();
+        self.client_at(proxy.listen)
+    }
+
+    /// Clients that connect to this address.
+    pub fn client_at(&self, address: SocketAddr) -> Client {
+        let dialer = Dialer::new(address, &self.authority, None).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Client { runtime, dialer }
     }

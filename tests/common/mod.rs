@@ -172,9 +172,21 @@ impl Proxy {
         environment: &[(&str, &str)],
     ) -> Self {
         let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let with_listen = |admin, control: &Path| text(listen, admin, control, config);
+        Self::start_text(program, folder, listen, with_listen, environment)
+    }
+
+    /// The same with a text of its own, by the admin address and the control socket.
+    pub fn start_text(
+        program: &Path,
+        folder: &Path,
+        listen: SocketAddr,
+        text: impl FnOnce(SocketAddr, &Path) -> String,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let control = folder.join(format!("apiproxy-{}.sock", listen.port()));
-        let text = text(listen, admin, &control, config);
+        let text = text(admin, &control);
         let file = folder.join(format!("apiproxy-{}.yaml", listen.port()));
         std::fs::write(&file, &text).unwrap();
         let log = folder.join(format!("apiproxy-{}.log", listen.port()));

@@ -229,13 +229,23 @@ mod tests {
         let text = text.replace(paths::PROXY_CA_FILE, ca.path().to_str().unwrap());
         let read = config::parse("config.yaml", &text, "/".as_ref(), &config::Overrides::default());
         let read = read.unwrap_or_else(|faults| panic!("{faults}\n{text}"));
-        let backends: Vec<_> = read.backends.iter().map(|b| b.address.to_string()).collect();
+        let backends: Vec<_> =
+            read.clusters[0].backends.iter().map(|b| b.address.to_string()).collect();
         assert_eq!(backends, ["10.0.0.11:6443", "10.0.0.12:6443", "10.0.0.13:6443"]);
-        assert_eq!(read.zone.as_ref().map(ToString::to_string).as_deref(), Some("a"));
-        assert_eq!(read.backends[1].zone.as_ref().map(ToString::to_string).as_deref(), Some("b"));
+        assert_eq!(read.clusters[0].zone.as_ref().map(ToString::to_string).as_deref(), Some("a"));
+        assert_eq!(
+            read.clusters[0].backends[1].zone.as_ref().map(ToString::to_string).as_deref(),
+            Some("b")
+        );
         assert_eq!(read.admin.control_socket.as_deref(), Some(paths::PROXY_SOCKET.as_ref()));
-        assert_eq!(read.discovery.kubeconfig.as_deref(), Some(paths::PROXY_KUBECONFIG.as_ref()));
-        assert_eq!(read.discovery.cache_file.as_deref(), Some(paths::PROXY_CACHE.as_ref()));
+        assert_eq!(
+            read.clusters[0].discovery.kubeconfig.as_deref(),
+            Some(paths::PROXY_KUBECONFIG.as_ref())
+        );
+        assert_eq!(
+            read.clusters[0].discovery.cache_file.as_deref(),
+            Some(paths::PROXY_CACHE.as_ref())
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The status and the events as text.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 
 use crate::admin::{BackendStatus, EventStatus, Status};
 use crate::cli::output;
@@ -62,15 +63,37 @@ pub(super) fn events(events: &[EventStatus]) -> String {
 }
 
 fn head(status: &Status) -> String {
-    let listen = status.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let ready = status.backends.iter().filter(|b| b.state == State::Ready).count();
-    format!(
-        "apiproxy {} on {listen}, up {}: {ready} of {} backends ready{}\n\n",
+    let mut at = format!(" on {}", addresses(&status.listen));
+    if !status.clusters.is_empty() {
+        let s = if status.clusters.len() == 1 { "" } else { "s" };
+        at = format!(" for {} cluster{s}", status.clusters.len());
+    }
+    let mut text = format!(
+        "apiproxy {}{at}, up {}: {}{}\n",
         status.version,
         output::age(status.uptime_seconds),
-        status.backends.len(),
+        ready(status.backends.iter()),
         if status.draining { ", shutting down" } else { "" },
-    )
+    );
+    for cluster in &status.clusters {
+        let of_it = status.backends.iter().filter(|b| b.cluster.as_ref() == Some(&cluster.name));
+        let what = if cluster.leaving {
+            "no longer in the configuration".to_owned()
+        } else {
+            format!("{} on {}", ready(of_it), addresses(&cluster.listen))
+        };
+        let _ = writeln!(text, "  {}: {what}", cluster.name);
+    }
+    text + "\n"
+}
+
+fn addresses(listen: &[SocketAddr]) -> String {
+    listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn ready<'a>(backends: impl Iterator<Item = &'a BackendStatus> + Clone) -> String {
+    let ready = backends.clone().filter(|backend| backend.state == State::Ready).count();
+    format!("{ready} of {} backends ready", backends.count())
 }
 
 fn warnings(status: &Status) -> String {
@@ -93,7 +116,8 @@ fn warnings(status: &Status) -> String {
     }
     for source in &status.sources {
         if let Some(problem) = &source.problem {
-            let _ = writeln!(text, "\nwarning: discovery by {}: {problem}", source.source);
+            let of = source.cluster.as_ref().map(|name| format!(" of {name}")).unwrap_or_default();
+            let _ = writeln!(text, "\nwarning: discovery{of} by {}: {problem}", source.source);
         }
     }
     text

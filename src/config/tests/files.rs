@@ -75,5 +75,8 @@ fn a_relative_file_starts_from_the_folder_of_the_configuration() {
     let file = path(&folder, "proxy.yaml");
     fs::write(&file, SAMPLE).unwrap();
     let config = load(Some(&file), &Overrides::default()).unwrap();
-    assert_eq!(config.health_check.tls.unwrap().ca_file, Some(path(&folder, "ca.crt")));
+    assert_eq!(
+        config.clusters[0].health_check.tls.clone().unwrap().ca_file,
+        Some(path(&folder, "ca.crt"))
+    );
 }

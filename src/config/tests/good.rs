@@ -47,15 +47,15 @@ fn defaults(ca_file: Option<PathBuf>) -> (Vec<Listen>, HealthCheck, Connect, Con
 fn defaults_are_those_of_the_design() {
     let config = flags(&minimal_flags()).unwrap();
     let (listen, health_check, connect, connections, admin) = defaults(None);
-    assert_eq!(config.listen, listen);
-    assert_eq!(config.health_check, health_check);
-    assert_eq!(config.connect, connect);
-    assert_eq!(config.connections, connections);
+    assert_eq!(config.clusters[0].listen, listen);
+    assert_eq!(config.clusters[0].health_check, health_check);
+    assert_eq!(config.clusters[0].connect, connect);
+    assert_eq!(config.clusters[0].connections, connections);
     assert_eq!(config.admin, admin);
-    assert_eq!(config.balance, Policy::LeastConnections);
+    assert_eq!(config.clusters[0].balance, Policy::LeastConnections);
     assert_eq!(config.log, Log { format: LogFormat::Text, level: LogLevel::Info });
-    assert_eq!((config.threads.get(), config.zone), (1, None));
-    let names: Vec<_> = config.backends.iter().map(|b| b.name.as_str()).collect();
+    assert_eq!((config.threads.get(), config.clusters[0].zone.as_ref()), (1, None));
+    let names: Vec<_> = config.clusters[0].backends.iter().map(|b| b.name.as_str()).collect();
     assert_eq!(names, ["a:6443", "b:6443"]);
 }
 
@@ -68,22 +68,22 @@ fn the_sample_says_the_defaults() {
     for listen in &mut listen {
         listen.optional = false;
     }
-    assert_eq!(config.listen, listen);
-    assert_eq!(config.health_check, health_check);
-    assert_eq!(config.connect, connect);
-    assert_eq!(config.connections, connections);
+    assert_eq!(config.clusters[0].listen, listen);
+    assert_eq!(config.clusters[0].health_check, health_check);
+    assert_eq!(config.clusters[0].connect, connect);
+    assert_eq!(config.clusters[0].connections, connections);
     assert_eq!(config.admin, admin);
-    assert_eq!(config.zone.as_deref(), Some("a"));
-    assert_eq!(config.backends[0].name.as_str(), "cp1");
-    assert_eq!(config.backends[0].zone.as_deref(), Some("a"));
-    assert_eq!(config.backends[1].name.as_str(), "cp2.example.com:6443");
+    assert_eq!(config.clusters[0].zone.as_deref(), Some("a"));
+    assert_eq!(config.clusters[0].backends[0].name.as_str(), "cp1");
+    assert_eq!(config.clusters[0].backends[0].zone.as_deref(), Some("a"));
+    assert_eq!(config.clusters[0].backends[1].name.as_str(), "cp2.example.com:6443");
 }
 
 #[test]
 fn a_byte_order_mark_is_no_fault() {
     let folder = certificates();
     let config = parse_in(folder.path(), &format!("\u{feff}{SAMPLE}"), &Overrides::default());
-    assert_eq!(config.unwrap().backends.len(), 2);
+    assert_eq!(config.unwrap().clusters[0].backends.len(), 2);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn anchors_may_be_used() {
     let text = format!(
         "{HEAD}zone: &z a\nbackends: [{{address: 'a:1', zone: *z}}]\nhealthCheck: {{type: tcp}}\n"
     );
-    assert_eq!(parse(&text).unwrap().backends[0].zone.as_deref(), Some("a"));
+    assert_eq!(parse(&text).unwrap().clusters[0].backends[0].zone.as_deref(), Some("a"));
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn the_default_ca_is_used_when_it_exists() {
     let ca = path(&folder, "ca.crt");
     let host = ThisHost { default_ca: &ca, ..host() };
     let config = super::super::read("x", &text, Path::new(""), &Overrides::default(), host);
-    assert_eq!(config.unwrap().health_check.tls.unwrap().ca_file, Some(ca));
+    assert_eq!(config.unwrap().clusters[0].health_check.tls.clone().unwrap().ca_file, Some(ca));
 }
 
 #[test]
@@ -110,13 +110,13 @@ fn a_client_certificate_is_read() {
     let text = SAMPLE.replace("certFile: , keyFile: ", "certFile: client.crt, keyFile: client.key");
     let config = parse_in(folder.path(), &text, &Overrides::default()).unwrap();
     let identity = (path(&folder, "client.crt"), path(&folder, "client.key"));
-    assert_eq!(config.health_check.tls.unwrap().identity, Some(identity));
+    assert_eq!(config.clusters[0].health_check.tls.clone().unwrap().identity, Some(identity));
 }
 
 #[test]
 fn tcp_checks_need_no_ca() {
     let text = format!("{HEAD}backends: [address: 'a:1']\nhealthCheck: {{type: tcp}}\n");
-    assert_eq!(parse(&text).unwrap().health_check.tls, None);
+    assert_eq!(parse(&text).unwrap().clusters[0].health_check.tls, None);
 }
 
 #[test]
@@ -126,8 +126,8 @@ fn a_default_pace_gives_way_to_a_shorter_one() {
          connect: {{timeout: 100ms}}\n"
     );
     let config = parse(&text).unwrap();
-    assert_eq!(config.health_check.fast_interval, Duration::from_millis(300));
-    assert_eq!(config.connect.hedge_after, Duration::from_millis(100));
+    assert_eq!(config.clusters[0].health_check.fast_interval, Duration::from_millis(300));
+    assert_eq!(config.clusters[0].connect.hedge_after, Duration::from_millis(100));
 }
 
 #[test]
@@ -146,18 +146,18 @@ fn flags_replace_the_file() {
         threads: Some(4),
     };
     let config = parse_in(folder.path(), SAMPLE, &overrides).unwrap();
-    assert_eq!(config.backends.len(), 1);
-    assert_eq!(config.backends[0].address.to_string(), "x:1");
+    assert_eq!(config.clusters[0].backends.len(), 1);
+    assert_eq!(config.clusters[0].backends[0].address.to_string(), "x:1");
     assert_eq!(
-        config.listen,
+        config.clusters[0].listen,
         [Listen { address: "0.0.0.0:7443".parse().unwrap(), optional: false }]
     );
-    assert_eq!(config.zone.as_deref(), Some("b"));
+    assert_eq!(config.clusters[0].zone.as_deref(), Some("b"));
     assert_eq!(config.admin.listen.port(), 0);
     assert_eq!(config.admin.control_socket, Some("/run/x.sock".into()));
     assert_eq!(config.threads.get(), 4);
     assert_eq!(config.log, Log { format: LogFormat::Json, level: LogLevel::Trace });
-    let tls = config.health_check.tls.unwrap();
+    let tls = config.clusters[0].health_check.tls.clone().unwrap();
     assert_eq!(tls.ca_file, Some(path(&folder, "client.crt")));
     assert!(tls.insecure_skip_verify);
 }
@@ -202,4 +202,46 @@ fn the_control_socket_is_a_path_or_none() {
     sample(&(longest + "x")).unwrap_err();
     sample("/run/").unwrap_err();
     sample("..").unwrap_err();
+}
+
+#[test]
+fn clusters_take_what_stands_above_them_unless_they_say_otherwise() {
+    let folder = certificates();
+    let text = format!(
+        "{HEAD}zone: a\nthreads: 2\nconnections: {{ max: 100, drainTimeout: 5s }}\n\
+         healthCheck: {{ interval: 3s, rise: 4, tls: {{ caFile: ca.crt, serverName: api }} }}\n\
+         clusters:\n\
+         - name: east\n  listen: ['127.0.0.1:6443']\n  backends: [{{ name: cp1, address: '10.0.0.1:6443' }}]\n\
+         - name: west\n  listen: ['127.0.0.1:6444']\n  backends: [address: '10.1.0.1:6443']\n  zone: b\n  \
+         connections: {{ max: 7 }}\n  healthCheck: {{ rise: 1, tls: {{ caFile: client.crt }} }}\n\
+         - name: plain\n  listen: ['127.0.0.1:6445']\n  backends: [address: '10.2.0.1:6443']\n  \
+         healthCheck: {{ type: tcp }}\n"
+    );
+    let config = parse_in(folder.path(), &text, &Overrides::default()).unwrap();
+    assert!(config.has_names());
+    let [east, west, plain] = config.clusters.as_slice() else { panic!("{config:?}") };
+    let name = |cluster: &crate::config::Cluster| cluster.name.as_ref().unwrap().to_string();
+    assert_eq!([name(east), name(west), name(plain)], ["east", "west", "plain"]);
+    let backend = &east.backends[0].name;
+    assert_eq!(
+        (backend.as_str(), backend.own(), backend.cluster()),
+        ("east/cp1", "cp1", Some("east"))
+    );
+    assert_eq!(west.backends[0].name.as_str(), "west/10.1.0.1:6443");
+    assert_eq!((east.zone.as_deref(), west.zone.as_deref()), (Some("a"), Some("b")));
+    let max = |cluster: &crate::config::Cluster| cluster.connections.max.get();
+    assert_eq!((max(east), max(west)), (100, 7));
+    assert_eq!(west.connections.drain_timeout, Duration::from_secs(5));
+    let (check, rise) = (&west.health_check, west.health_check.rise.get());
+    assert_eq!((check.interval, rise), (Duration::from_secs(3), 1));
+    let tls = check.tls.clone().unwrap();
+    assert_eq!(
+        (tls.ca_file, tls.server_name),
+        (Some(path(&folder, "client.crt")), "api".to_owned())
+    );
+    assert_eq!(plain.health_check.tls, None, "what is above is of no use to it");
+    // Flags that can be meant for each.
+    let zone = Overrides { zone: Some("z".to_owned()), ..Overrides::default() };
+    let config = parse_in(folder.path(), &text, &zone).unwrap();
+    assert!(config.clusters.iter().all(|cluster| cluster.zone.as_deref() == Some("z")));
 }

@@ -6,9 +6,18 @@ use std::time::Duration;
 use super::*;
 use crate::config::{KeyDoc, accepted_keys, reference, reference_markdown, shape};
 
+const NAME: &str = "clusters[].name";
+
 #[test]
 fn every_key_is_documented() {
     let found = accepted_keys::<shape::Proxy>();
+    // A cluster of a list has the keys that the only one has, and a name.
+    let (of_clusters, found): (BTreeSet<_>, BTreeSet<_>) =
+        found.into_iter().partition(|key| key.starts_with("clusters[]") && key != NAME);
+    let of_one = ["apiVersion", "kind", "admin", "hardening", "threads", "log", "clusters"];
+    let of_one =
+        found.iter().filter(|key| !of_one.contains(&key.split(['.', '[']).next().unwrap()));
+    assert_eq!(of_clusters, of_one.map(|key| format!("clusters[].{key}")).collect());
     let documented: BTreeSet<_> = reference().iter().map(|key| key.path.to_owned()).collect();
     assert_eq!(documented.len(), reference().len());
     assert_eq!(documented, found);
@@ -76,7 +85,7 @@ fn documented_defaults_are_those_in_force() {
         let set = set.strip_prefix('{').and_then(|s| s.strip_suffix('}')).unwrap();
         let overrides = Overrides { ca_file: Some(path_of(&folder)), ..Overrides::default() };
         let mut with = parse_in(folder.path(), &format!("{head}{set}\n"), &overrides).expect(path);
-        with.listen.iter_mut().for_each(|listen| listen.optional = true);
+        with.clusters[0].listen.iter_mut().for_each(|listen| listen.optional = true);
         assert_eq!(with, parse_in(folder.path(), &head, &overrides).unwrap(), "{path}");
     }
     let ca = reference().iter().find(|key| key.path == "healthCheck.tls.caFile").unwrap();

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::{Check, quoted};
 use crate::config::shape::{self, List};
 use crate::config::{Admin, BackendSpec, DEFAULT_CONTROL_SOCKET, Listen};
-use crate::model::{BackendAddress, BackendName, Host, MAX_BACKENDS};
+use crate::model::{BackendAddress, BackendName, ClusterName, Host, MAX_BACKENDS};
 use crate::net;
 
 const LISTEN_PORT: u16 = 6443;
@@ -17,11 +17,18 @@ const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10_24
 const LONGEST_SOCKET_PATH: usize = 96;
 
 /// A value, and the path it was given at.
-type At<T> = (String, T);
+pub(super) type At<T> = (String, T);
 
 impl Check<'_, '_> {
     pub(super) fn listen(&mut self, raw: Option<List<String>>) -> Vec<At<Listen>> {
         let Some(raw) = raw else {
+            if !self.within.is_empty() {
+                if !self.is_given("listen") {
+                    let hint = "add `listen: [\"127.0.0.1:PORT\"]`, with a port of its own";
+                    self.hinted("listen", "it has no address to listen on", hint);
+                }
+                return Vec::new();
+            }
             let local = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
             let listen = |ip| Listen { address: SocketAddr::new(ip, LISTEN_PORT), optional: true };
             return local.map(|ip| ("listen".to_owned(), listen(ip))).to_vec();
@@ -80,10 +87,11 @@ impl Check<'_, '_> {
         &mut self,
         raw: Option<List<shape::Backend>>,
         optional: bool,
+        cluster: Option<&ClusterName>,
     ) -> Vec<At<BackendSpec>> {
         let raw = raw.unwrap_or_default();
         let empty = |node: &crate::config::tree::Node| node.item(0).is_none();
-        let given = self.around.document.and_then(|document| document.node("backends"));
+        let given = self.around.document.and_then(|d| d.node(&self.path("backends")));
         if raw.is_empty()
             && !optional
             && given.is_none_or(|node| node.is_collection() && empty(node))
@@ -113,18 +121,20 @@ impl Check<'_, '_> {
             if let Some(address) = &address
                 && let Some(first) = seen.addresses.insert(address.clone(), index)
             {
-                let message = format!("{address} is also the address of backends[{first}]");
+                let first = self.path(&format!("backends[{first}]"));
+                let message = format!("{address} is also the address of {first}");
                 self.hinted(&format!("{at}.address"), message, "remove one of them");
                 continue;
             }
             if let Some(name) = &name
                 && let Some(first) = seen.names.insert(name.clone(), index)
             {
-                let message = format!("{} is also the name of backends[{first}]", quoted(name));
+                let first = self.path(&format!("backends[{first}]"));
+                let message = format!("{} is also the name of {first}", quoted(name));
                 self.hinted(&name_at, message, "give each backend a name of its own");
             }
             if let (Some(name), Some(address)) = (name, address) {
-                let name = BackendName::new(name);
+                let name = BackendName::new(name).within(cluster);
                 list.push((format!("{at}.address"), BackendSpec { name, address, zone }));
             }
         }
@@ -175,7 +185,8 @@ impl Check<'_, '_> {
         let Some(text) = raw else {
             // An unknown key has its own fault: most likely it is a misspelt `address`.
             let known = ["address", "name", "zone"];
-            let misspelt = self.around.document.is_some_and(|d| d.has_other_keys(at, &known));
+            let misspelt =
+                self.around.document.is_some_and(|d| d.has_other_keys(&self.path(at), &known));
             if !misspelt && !self.is_given(&path) {
                 self.hinted(at, "it has no address", "add `address: HOST:PORT`");
             }
@@ -193,7 +204,7 @@ impl Check<'_, '_> {
     }
 
     /// An item of a list, unless it is empty, which is a fault, or was refused, which was one.
-    fn item<T>(&mut self, at: &str, item: Option<T>) -> Option<T> {
+    pub(super) fn item<T>(&mut self, at: &str, item: Option<T>) -> Option<T> {
         if item.is_none() && !self.is_given(at) {
             self.hinted(at, "this item is empty", "fill it in, or remove it");
         }

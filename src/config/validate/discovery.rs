@@ -8,8 +8,10 @@ use crate::config::{Discovery, shape};
 impl Check<'_, '_> {
     pub(super) fn discovery(&mut self, raw: shape::Discovery) -> Discovery {
         let kubernetes = raw.kubernetes.unwrap_or_default();
-        let has_section =
-            self.around.document.is_some_and(|d| d.node("discovery.kubernetes").is_some());
+        let has_section = self
+            .around
+            .document
+            .is_some_and(|d| d.node(&self.path("discovery.kubernetes")).is_some());
         let at = "discovery.kubernetes.kubeconfig";
         if has_section && kubernetes.kubeconfig.is_none() && !self.is_given(at) {
             let hint = "name the kubeconfig of a user that may watch EndpointSlices; `apiproxy manifest \

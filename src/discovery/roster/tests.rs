@@ -45,7 +45,7 @@ async fn who_leaves_is_there_until_its_last_connection_has_ended() {
     let held = entries[1].backend.occupy();
     let (writer, reader) =
         store(Snapshot { generation: 0, zone: None, policy: Policy::default(), entries });
-    let roster = Roster::new(Rc::new(writer), &[a.clone(), b], Events::default());
+    let roster = Roster::new(None, Rc::new(writer), &[a.clone(), b], Events::default());
     let end = async {
         roster.set_seeds(&[a], |_| {});
         sleep(Duration::from_mins(1)).await;
@@ -68,7 +68,7 @@ fn roster(seeds: &[BackendSpec]) -> (Roster, crate::model::Reader) {
     let entries = arrange(&[], seeds, now());
     let (writer, reader) =
         store(Snapshot { generation: 0, zone: None, policy: Policy::default(), entries });
-    (Roster::new(Rc::new(writer), seeds, Events::default()), reader)
+    (Roster::new(None, Rc::new(writer), seeds, Events::default()), reader)
 }
 
 fn all_are(roster: &Roster, state: State) {

@@ -117,7 +117,7 @@ impl Candidate {
             Ok(stream) => {
                 backend.counters.connect(ConnectOutcome::Connected);
                 worker.restraint.borrow_mut().connected(backend);
-                worker.connect_times.note(backend.name.as_str(), started.elapsed());
+                worker.connect_times.note(backend.name.own(), started.elapsed());
                 if matches!(state, State::Dead | State::NotReady) {
                     worker.shared.hints.give(Hint::Connected { backend: backend.clone() });
                 }

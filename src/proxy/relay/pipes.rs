@@ -34,7 +34,7 @@ const HOLD_OFF: Duration = Duration::from_secs(1);
 
 /// The pipe memory of the process that has not been given out. Clones share it.
 #[derive(Clone, Debug)]
-pub(in crate::proxy) struct PipeMemory {
+pub struct PipeMemory {
     free: Arc<AtomicUsize>,
     /// Empty pipes that each thread may keep.
     keep: usize,
@@ -42,7 +42,7 @@ pub(in crate::proxy) struct PipeMemory {
 
 impl PipeMemory {
     /// That of a process with so many data threads.
-    pub(in crate::proxy) fn new(threads: usize) -> Self {
+    pub fn new(threads: usize) -> Self {
         Self::with(MEMORY, threads)
     }
 

@@ -18,7 +18,7 @@ impl Bench {
     }
 
     fn metric(&self, name: &str) -> u64 {
-        let text = self.metrics.render(|_| true);
+        let text = self.metrics.render(|_, _| true);
         let line = text.lines().find(|line| line.starts_with(&format!("{name} ")));
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
     }
