@@ -45,9 +45,9 @@ pub(super) fn chosen(
     let gone = cluster.etcd_hosts().filter(|host| away.contains_key(&host.name));
     let gone: Vec<_> = gone.filter(|host| !named(host)).collect();
     for host in &gone {
-        let mut spares = candidates(cluster, &host.name).into_iter();
+        let mut free = candidates(cluster, &host.name).into_iter();
         let spare =
-            spares.find(|spare| !away.contains_key(&spare.name) && !taken.contains(&spare.name));
+            free.find(|spare| !away.contains_key(&spare.name) && !taken.contains(&spare.name));
         let Some(spare) = spare else {
             let names: Vec<_> = gone.iter().map(|host| host.name.as_str()).collect();
             let (count, names) = (gone.len(), names.join(", "));
