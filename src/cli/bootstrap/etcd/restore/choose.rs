@@ -106,7 +106,7 @@ fn pick<'a>(
         reasons.extend(copies.iter().map(of));
     }
     reasons.extend(fleet.silent.iter().map(|(_, reason)| reason.clone()));
-    let reasons: String = reasons.iter().map(|reason| format!("\n  {reason}")).collect();
+    let reasons = reasons.iter().fold(String::new(), |all, reason| all + "\n  " + reason);
     Err(CliError::Failed(format!(
         "{what}; put one into the folder of backups of a host that answers, or see --from-member if one \
          member has its data{reasons}"

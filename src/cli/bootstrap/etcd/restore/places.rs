@@ -41,9 +41,9 @@ pub(super) fn chosen(
 ) -> Result<Places, StepError> {
     let mut places = asked(cluster, pairs)?;
     let mut taken: BTreeSet<String> = pairs.iter().map(|(_, new)| new.clone()).collect();
-    let named = |host: &&Host| pairs.iter().any(|(old, _)| *old == host.name);
+    let is_asked = |host: &&Host| pairs.iter().any(|(old, _)| *old == host.name);
     let gone = cluster.etcd_hosts().filter(|host| away.contains_key(&host.name));
-    let gone: Vec<_> = gone.filter(|host| !named(host)).collect();
+    let gone: Vec<_> = gone.filter(|host| !is_asked(host)).collect();
     for host in &gone {
         let mut free = candidates(cluster, &host.name).into_iter();
         let spare =
