@@ -85,6 +85,9 @@ impl ControlPlane {
             vec!["init", "--upload-certs", "--skip-token-print", "--skip-certificate-key-print"];
         let ignored = again(self.shared.cluster.endpoint.port);
         if finishes {
+            // kubeadm may not have come so far that there is one.
+            let folder = ["install", "-d", "/etc/kubernetes"];
+            cx.run(&self.host.name, &Command::new(folder)).await?;
             // One that was being written when the power went.
             let empty = ["find", "/etc/kubernetes", "-type", "f", "-empty", "-delete"];
             cx.run(&self.host.name, &Command::new(empty)).await?;
