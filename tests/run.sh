@@ -35,6 +35,8 @@ need chromium chromium
 need prometheus prometheus
 need promtool prometheus
 need prometheus-node-exporter prometheus-node-exporter
+need prometheus-alertmanager prometheus-alertmanager
+need amtool prometheus-alertmanager
 need sshd openssh-server
 need sudo sudo
 need etcd etcd-server

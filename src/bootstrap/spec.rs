@@ -8,6 +8,7 @@ mod draft;
 mod edit;
 mod error;
 mod example;
+mod monitoring;
 mod overrides;
 mod range;
 mod recipient;
@@ -28,13 +29,14 @@ use crate::config::{Document, read_text};
 
 pub use cluster::{
     Artifacts, Cluster, Cni, Endpoint, Etcd, EtcdBackup, EtcdDrill, Extension, ExtensionKind, Host,
-    Monitoring, Network, Placement, Role, Ssh, Taint, Topology,
+    Network, Placement, Role, Ssh, Taint, Topology,
 };
 pub use cron::{CronFields, cron_fields};
 pub use draft::{Draft, DraftError};
 pub use edit::EditError;
 pub use error::{FileFaults, SpecError};
 pub use example::example;
+pub use monitoring::{Alerts, Email, Monitoring, ServicePort, Slack};
 pub use overrides::Overrides;
 pub use range::{Pattern, RangeError};
 pub use reference::{reference, reference_markdown};

@@ -1,13 +1,13 @@
 //! Doubles of the programs of Kubernetes, put on machines or into folders of artifacts.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use super::copy_program;
 use super::machines::{Lab, Machine};
+use super::{copy_program, run};
 
 /// The programs of static pods.
 const IMAGES: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"];
@@ -24,6 +24,11 @@ EnvironmentFile=-/etc/default/kubelet
 ExecStart=
 ExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS
 "#;
+
+/// Makes kubelet say that its pods have a network.
+const NETWORK: &str = "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: { name: network, namespace: kube-system }\nspec:\n  \
+    selector: { matchLabels: { a: b } }\n  template:\n    metadata: { labels: { a: b } }\n    \
+    spec: { containers: [{ name: a, image: a }] }\n";
 
 /// The program. It is built here, once for each run, because `cargo test` builds an example that has
 /// tests of its own only for those.
@@ -98,4 +103,22 @@ pub fn here(name: &str, version: &str) -> (tempfile::TempDir, PathBuf) {
     let path = folder.path().join(name);
     make(version, &path);
     (folder, path)
+}
+
+/// Makes, beside a cluster file, `artifacts` that stand for the internet (programs of this version, and the
+/// released proxy), and the manifest of a network, `network.yaml`.
+pub fn collect(folder: &Path, version: &str, proxy: &Path) {
+    let beside = folder;
+    let folder = beside.join("artifacts");
+    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let programs = folder.join("kubernetes").join(version).join(arch);
+    fs::create_dir_all(&programs).unwrap();
+    for name in ["kubeadm", "kubelet"] {
+        make(version, &programs.join(name));
+    }
+    copy_program(&Lab::kubectl(), &programs.join("kubectl"));
+    copy_program(proxy, &folder.join(format!("apiproxy-linux-{arch}")));
+    let sums = "find * -type f ! -name SHA256SUMS -exec sha256sum {} + >SHA256SUMS";
+    run(Command::new("sh").args(["-euc", sums]).current_dir(&folder));
+    fs::write(beside.join("network.yaml"), NETWORK).unwrap();
 }
