@@ -181,9 +181,10 @@ fn everything_is_seen(site: &Site) {
         (format!(r#"count(up{{class="hosts"}} == 1) == {hosts}"#).as_str(), 1),
         (r#"etcd_server_has_leader{job="etcd",class="components"} == 1"#, 3),
         (r#"apiproxy_build_info{job="apiproxy",instance="w1"}"#, nodes - 1),
+        // One for each apiserver.
         (
             &format!(r#"apiserver_storage_objects{{class="objects",resource="nodes"}} == {nodes}"#),
-            3,
+            1,
         ),
         (r#"apiproxy_etcd_backup_last_run_success{class="components",instance="e1"}"#, 1),
         ("alertmanager_cluster_members == 3", 3),
