@@ -6,14 +6,16 @@
 mod common;
 
 use std::fmt::Write as _;
+use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use apiproxy::admin::Status;
 use common::doubles;
 use common::machines::{Lab, Machine};
 use common::operator::Operator;
-use common::{report, wait_for};
+use common::{report, run, wait_for};
 
 /// Stacked: etcd is the control plane's.
 const STACKED: &str = "v1.34.2";
@@ -22,6 +24,27 @@ const STACKED: &str = "v1.34.2";
 const EXTERNAL: &str = "v1.33.4";
 
 const ENDPOINT: &str = "apiserver.test.local";
+
+/// Makes kubelet say that its pods have a network.
+const NETWORK: &str = "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: { name: network, namespace: kube-system }\nspec:\n  \
+    selector: { matchLabels: { a: b } }\n  template:\n    metadata: { labels: { a: b } }\n    \
+    spec: { containers: [{ name: a, image: a }] }\n";
+
+/// The folder that stands for the internet: programs of this version, and the released proxy.
+fn collect_artifacts(operator: &Operator, version: &str, proxy: &Path) {
+    let folder = operator.folder().join("artifacts");
+    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let programs = folder.join("kubernetes").join(version).join(arch);
+    fs::create_dir_all(&programs).unwrap();
+    for name in ["kubeadm", "kubelet"] {
+        doubles::make(version, &programs.join(name));
+    }
+    common::copy_program(&Lab::kubectl(), &programs.join("kubectl"));
+    common::copy_program(proxy, &folder.join(format!("apiproxy-linux-{arch}")));
+    let sums = "find * -type f ! -name SHA256SUMS -exec sha256sum {} + >SHA256SUMS";
+    run(Command::new("sh").args(["-euc", sums]).current_dir(&folder));
+    fs::write(operator.folder().join("network.yaml"), NETWORK).unwrap();
+}
 
 fn write_spec(operator: &Operator, version: &str, hosts: &[(&Machine, &str)]) {
     let is_external = hosts.iter().any(|(_, role)| *role == "etcd");
@@ -128,7 +151,7 @@ fn stacked(lab: &Lab, proxy: &Path) {
         doubles::install_images(machine, STACKED);
     }
     let operator = Operator::new(lab);
-    doubles::collect(operator.folder(), STACKED, proxy);
+    collect_artifacts(&operator, STACKED, proxy);
     let role = |machine: &&Machine| {
         if machine.name().starts_with('c') { "controlPlane" } else { "worker" }
     };
@@ -185,7 +208,7 @@ fn external(lab: &Lab, proxy: &Path) {
         doubles::install_images(machine, EXTERNAL);
     }
     let operator = Operator::new(lab);
-    doubles::collect(operator.folder(), EXTERNAL, proxy);
+    collect_artifacts(&operator, EXTERNAL, proxy);
     let role = |machine: &&Machine| match &machine.name()[..1] {
         "e" => "etcd",
         "c" => "controlPlane",

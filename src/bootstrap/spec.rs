@@ -8,7 +8,6 @@ mod draft;
 mod edit;
 mod error;
 mod example;
-mod monitoring;
 mod overrides;
 mod range;
 mod recipient;
@@ -29,14 +28,13 @@ use crate::config::{Document, read_text};
 
 pub use cluster::{
     Artifacts, Cluster, Cni, Endpoint, Etcd, EtcdBackup, EtcdDrill, Extension, ExtensionKind, Host,
-    Network, Placement, Role, Ssh, Taint, Topology,
+    Monitoring, Network, Placement, Role, Ssh, Taint, Topology,
 };
 pub use cron::{CronFields, cron_fields};
 pub use draft::{Draft, DraftError};
 pub use edit::EditError;
 pub use error::{FileFaults, SpecError};
 pub use example::example;
-pub use monitoring::{Alerts, Email, Monitoring, ServicePort, Slack};
 pub use overrides::Overrides;
 pub use range::{Pattern, RangeError};
 pub use reference::{reference, reference_markdown};

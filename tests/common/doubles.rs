@@ -1,13 +1,13 @@
 //! Doubles of the programs of Kubernetes, put on machines or into folders of artifacts.
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
+use super::copy_program;
 use super::machines::{Lab, Machine};
-use super::{copy_program, run};
 
 /// The programs of static pods.
 const IMAGES: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"];
@@ -24,11 +24,6 @@ EnvironmentFile=-/etc/default/kubelet
 ExecStart=
 ExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS
 "#;
-
-/// Makes kubelet say that its pods have a network.
-const NETWORK: &str = "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: { name: network, namespace: kube-system }\nspec:\n  \
-    selector: { matchLabels: { a: b } }\n  template:\n    metadata: { labels: { a: b } }\n    \
-    spec: { containers: [{ name: a, image: a }] }\n";
 
 /// The program. It is built here, once for each run, because `cargo test` builds an example that has
 /// tests of its own only for those.
@@ -71,12 +66,6 @@ pub fn install(machine: &Machine, version: &str) {
     machine.exec("systemctl daemon-reload; systemctl enable --quiet kubelet");
 }
 
-/// The folder of real programs of a control plane, if all of them are there.
-fn assets() -> Option<PathBuf> {
-    let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
-    assets.filter(|folder| IMAGES.iter().all(|name| folder.join(name).is_file()))
-}
-
 /// Puts on a machine what the double of kubelet runs in the place of a control plane's images: the real
 /// ones of `KUBEBUILDER_ASSETS` if all of them are there. (etcd is always real: Debian's otherwise.)
 pub fn install_images(machine: &Machine, version: &str) {
@@ -84,10 +73,14 @@ pub fn install_images(machine: &Machine, version: &str) {
     let double = folder.path().join("double");
     make(version, &double);
     machine.push(&double, "/usr/local/lib/doubles/double", 0o755);
+    let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
+    let is_whole = |folder: &PathBuf| IMAGES.iter().all(|name| folder.join(name).is_file());
+    let assets = assets.filter(is_whole);
     for name in IMAGES {
+        let real = assets.as_ref().map(|folder| folder.join(name)).filter(|path| path.is_file());
         let target = format!("/usr/local/lib/doubles/{name}");
-        match assets() {
-            Some(folder) => machine.push(&folder.join(name), &target, 0o755),
+        match real {
+            Some(path) => machine.push(&path, &target, 0o755),
             None if name == "etcd" => {}
             None => drop(machine.exec(&format!("cp /usr/local/lib/doubles/double {target}"))),
         }
@@ -105,22 +98,4 @@ pub fn here(name: &str, version: &str) -> (tempfile::TempDir, PathBuf) {
     let path = folder.path().join(name);
     make(version, &path);
     (folder, path)
-}
-
-/// Makes, beside a cluster file, `artifacts` that stand for the internet (programs of this version, and the
-/// released proxy), and the manifest of a network, `network.yaml`.
-pub fn collect(folder: &Path, version: &str, proxy: &Path) {
-    let beside = folder;
-    let folder = beside.join("artifacts");
-    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    let programs = folder.join("kubernetes").join(version).join(arch);
-    fs::create_dir_all(&programs).unwrap();
-    for name in ["kubeadm", "kubelet"] {
-        make(version, &programs.join(name));
-    }
-    copy_program(&Lab::kubectl(), &programs.join("kubectl"));
-    copy_program(proxy, &folder.join(format!("apiproxy-linux-{arch}")));
-    let sums = "find * -type f ! -name SHA256SUMS -exec sha256sum {} + >SHA256SUMS";
-    run(Command::new("sh").args(["-euc", sums]).current_dir(&folder));
-    fs::write(beside.join("network.yaml"), NETWORK).unwrap();
 }

@@ -10,7 +10,6 @@ use crate::bootstrap::steps::documents::{
 };
 use crate::bootstrap::steps::etcd::data::{Data, settle};
 use crate::bootstrap::steps::etcd::paths::DATA;
-use crate::bootstrap::steps::monitoring;
 use crate::bootstrap::steps::shared::etc_hosts;
 use crate::bootstrap::transport::{Command, File};
 
@@ -49,7 +48,6 @@ pub(super) async fn clean(
     data: Data,
 ) -> Result<(), StepError> {
     backup::leave(cx, name).await?;
-    monitoring::leave(cx, name).await?;
     leave::reset_keeping_data(cx, name).await?;
     settle(cx, name, data).await?;
     let transport = cx.host(name)?;
