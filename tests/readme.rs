@@ -95,7 +95,8 @@ fn the_sample_of_several_clusters_is_valid() {
     let sample = sample.replace("/etc/apiproxy/east/", "").replace("/etc/apiproxy/west/ca", "ca");
     let config = config::parse("README.md", &sample, folder.path(), &Overrides::default()).unwrap();
     let names: Vec<_> = config.clusters.iter().filter_map(|one| one.name.clone()).collect();
-    assert_eq!(names.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["east", "west"]);
+    let names: Vec<_> = names.iter().map(apiproxy::model::ClusterName::as_str).collect();
+    assert_eq!(names, ["east", "west"]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use apiproxy::model::{
     Backend, BackendName, Condition, Entry, Hint, Hints, Policy, Snapshot, State, Writer, store,
 };
 use apiproxy::net;
-use apiproxy::proxy::{self, Live, Settings};
+use apiproxy::proxy::{self, Live, PipeMemory, Settings};
 use tokio::sync::mpsc;
 
 /// The header of a request: a record of 8 bytes.
@@ -77,6 +77,8 @@ impl Plane {
         let proxy = listener.local_addr().unwrap();
         let seconds = Duration::from_secs;
         proxy::start(proxy::Parts {
+            cluster: None,
+            pipes: PipeMemory::new(1),
             listeners: vec![listener],
             live: Live::new(Settings {
                 connect: Connect { timeout: seconds(1), hedge_after: Duration::from_millis(200) },

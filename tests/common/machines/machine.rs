@@ -125,7 +125,17 @@ impl Machine {
         let root = PathBuf::from(format!("/proc/{}/root", self.init()));
         wait_for(&format!("{} lets in", self.name), BOOT, || {
             let run = root.join("run");
-            (run.join("sshd.pid").exists() && !run.join("nologin").exists()).then_some(())
+            if !run.join("sshd.pid").exists() {
+                return None;
+            }
+            if run.join("nologin").exists() {
+                // Now and then a machine among many fails to take the file away as it boots.
+                let again = "systemctl is-failed -q systemd-user-sessions \
+                             && systemctl restart systemd-user-sessions";
+                self.attempt(again);
+                return None;
+            }
+            Some(())
         });
         wait_for(&format!("{} has booted", self.name), BOOT, || {
             let state = self.attempt("systemctl is-system-running --wait").stdout;
