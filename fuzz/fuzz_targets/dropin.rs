@@ -20,7 +20,7 @@ fuzz_target!(|text: &str| {
                 match config::parse("fuzz.yaml", &printed, Path::new("/"), &Overrides::default()) {
                     Ok(config) => {
                         assert_eq!(config.clusters[0].backends.len(), found.servers.len());
-                        assert_eq!(config.balance, found.balance);
+                        assert_eq!(config.clusters[0].balance, found.balance);
                     }
                     // A server may be the address that is listened on: only the proxy knows that it
                     // would be its own backend.
