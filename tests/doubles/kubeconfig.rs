@@ -50,7 +50,8 @@ pub(crate) fn text(server: &str, ca: &[u8], user: &str, identity: &Identity) -> 
             "contexts": null, "current-context": "", "users": null,
         });
     }
-    schema::text(&file)
+    // JSON is YAML.
+    format!("{file:#}\n")
 }
 
 /// The server and the CA that a kubeconfig names.

@@ -40,14 +40,6 @@ pub(super) fn run(command: &[&str], rest: &[String]) -> Result<(), String> {
     match command {
         ["plan"] => plan(&line),
         ["apply", version] => apply(&line, version),
-        // Flags may come before it.
-        ["apply"] => {
-            match &line.words[..] {
-                [version] => apply(&line, version),
-                _ => Err("missing one or more required arguments. Required arguments: [version]"
-                    .to_owned()),
-            }
-        }
         ["node"] => node(&line),
         _ => Err(format!("unknown command \"upgrade {}\" for \"kubeadm\"", command.join(" "))),
     }
@@ -188,7 +180,7 @@ fn write_kubelet(
     manifests::patched("kubeletconfiguration", configuration, this)?;
     crate::pki::write(
         Path::new("/var/lib/kubelet/config.yaml"),
-        crate::schema::text(configuration).as_bytes(),
+        format!("{configuration:#}\n").as_bytes(),
         0o644,
     )
 }

@@ -14,8 +14,7 @@ use crate::token::hex;
 /// What the names of their units begin with.
 const UNIT: &str = "double-pod-";
 
-/// Where the programs are that stand for those of images: `kube-apiserver` and others, doubles or real
-/// ones. A folder in it that is named like a tag, such as `v1.35.1`, has those of that version.
+/// Where the programs are that stand for those of images: `kube-apiserver` and others, doubles or real ones.
 const PROGRAMS: &str = "/usr/local/lib/doubles";
 
 /// Starts what has a manifest, stops what has none any more, and starts anew what has changed.
@@ -139,12 +138,15 @@ impl Pod {
 
     /// What is run: a program of the host that stands for that of the image, or a container.
     fn line(&self) -> Result<Vec<String>, String> {
-        let (stem, tag) = stem_and_tag(&self.image);
-        let program = [
-            format!("{PROGRAMS}/{tag}/{stem}"),
-            format!("{PROGRAMS}/{stem}"),
-            format!("/usr/bin/{stem}"),
-        ];
+        let stem = self
+            .image
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .split([':', '@'])
+            .next()
+            .unwrap_or_default();
+        let program = [format!("{PROGRAMS}/{stem}"), format!("/usr/bin/{stem}")];
         let of_kubernetes = stem == "etcd" || stem.starts_with("kube-");
         let program =
             program.into_iter().find(|program| of_kubernetes && Path::new(program).exists());
@@ -204,13 +206,6 @@ impl Pod {
         }
         Ok(())
     }
-}
-
-/// The last part of an image's name, and its tag; where it has none, the folder itself.
-fn stem_and_tag(image: &str) -> (&str, &str) {
-    let last = image.rsplit('/').next().unwrap_or_default();
-    let last = last.split('@').next().unwrap_or_default();
-    last.split_once(':').unwrap_or((last, "."))
 }
 
 /// As the container runtime has it: kubelet makes short names whole.
