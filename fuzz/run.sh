@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzzes every target, two at a time: bash fuzz/run.sh [SECONDS EACH]
+# Fuzzes every target, two at a time: bash fuzz/run.sh [SECONDS EACH | --build]
 #
 # The corpus grows in fuzz/corpus/, from fuzz/seeds/; what makes a target fail is left in
 # fuzz/artifacts/. To see it again: cargo +nightly fuzz run TARGET FILE
@@ -13,6 +13,9 @@ if ! cargo +nightly --version >/dev/null 2>&1; then
 fi
 cargo +nightly fuzz --version >/dev/null 2>&1 || cargo +nightly install --locked --quiet cargo-fuzz
 cargo +nightly fuzz build --sanitizer none
+if [ "$seconds" = --build ]; then
+    exit 0
+fi
 # Run by themselves: `cargo fuzz run` would wait for the other one at cargo's lock.
 host=$(rustc +nightly -vV | sed -n 's/^host: //p')
 export programs=${CARGO_TARGET_DIR:-fuzz/target}/$host/release seconds
