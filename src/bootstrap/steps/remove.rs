@@ -23,7 +23,7 @@ use crate::bootstrap::spec::Topology;
 use crate::bootstrap::transport::{Command, TransportError};
 
 pub use extra::{Extra, unaccounted};
-pub use find::extras;
+pub use find::{etcd_extras, extras};
 pub use node::{Remove, STEP, drain};
 
 /// The steps that take them out, after everything that the file wishes is there: replacements have

@@ -106,6 +106,8 @@ pub fn candidates<'a>(cluster: &'a Cluster, old: &str) -> Vec<&'a Host> {
 /// comes, since kubeadm and etcd add none beside it; a live one goes last, so that the cluster is never
 /// smaller than it was. `gone` is the old host as the file had it.
 ///
+/// A host of etcd alone is replaced through etcd alone: no apiserver has to serve.
+///
 /// # Errors
 /// No other control plane serves, or the quorum does not allow it: with the numbers.
 pub async fn plan(
@@ -121,7 +123,13 @@ pub async fn plan(
     {
         return Err(no_other(gone, new));
     }
-    let found = remove::extras(after, cx).await?;
+    // When the file was written before, the one that comes has the roles of the one that went.
+    let of_etcd_alone = |host: &Host| host.roles == BTreeSet::from([Role::Etcd]);
+    let found = if gone.or(after.cluster.host(new)).is_some_and(of_etcd_alone) {
+        remove::etcd_extras(after, cx).await?
+    } else {
+        remove::extras(after, cx).await?
+    };
     let mut leaving = gone.map(Extra::of_host);
     let mut extras = Vec::new();
     for mut extra in found {

@@ -10,19 +10,27 @@ use crate::bootstrap::spec::Topology;
 use crate::bootstrap::steps::etcd::Survey;
 use crate::bootstrap::steps::shared::Shared;
 
+/// Looks for the members of an external etcd that the file does not account for. Only etcd is asked: no
+/// apiserver has to serve. Nothing if etcd is stacked, or has no quorum.
+///
+/// # Errors
+/// There is a quorum that does not say who is in it.
+pub async fn etcd_extras(shared: &Shared, cx: &Context) -> Result<Vec<Extra>, StepError> {
+    let cluster = &shared.cluster;
+    if cluster.topology == Topology::Stacked {
+        return Ok(Vec::new());
+    }
+    let found = Survey::of(cx, cluster).await?.cluster;
+    Ok(found.map(|(_, view)| strangers(cluster, &view)).unwrap_or_default())
+}
+
 /// Looks for what the file does not account for. Nothing if there is no cluster yet.
 ///
 /// # Errors
 /// There is a cluster, but no control plane of the file serves.
 pub async fn extras(shared: &Shared, cx: &Context) -> Result<Vec<Extra>, StepError> {
     let cluster = &shared.cluster;
-    let mut extras = match cluster.topology {
-        Topology::Stacked => Vec::new(),
-        Topology::External => match Survey::of(cx, cluster).await?.cluster {
-            Some((_, view)) => strangers(cluster, &view),
-            None => Vec::new(),
-        },
-    };
+    let mut extras = etcd_extras(shared, cx).await?;
     let Some(via) = shared.serving(cx).await? else {
         return Ok(extras);
     };

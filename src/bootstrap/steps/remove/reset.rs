@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use super::{Remove, clean, extras, node};
+use super::{Extra, Remove, clean, extras, node};
 use crate::bootstrap::engine::{Change, Check, Context, Disruption, Lane, Step, StepError, StepId};
 use crate::bootstrap::spec::{Cluster, Host, Role, Topology};
 use crate::bootstrap::steps::etcd;
@@ -61,7 +61,7 @@ pub fn all(shared: &Arc<Shared>, data: Data) -> Vec<Arc<dyn Step>> {
 /// that cannot be reached are only taken out.
 ///
 /// # Errors
-/// Nodes would be left without a control plane, or no control plane that stays serves.
+/// Nodes would be left without a control plane, or nodes shall leave and no control plane that stays serves.
 pub async fn some(
     shared: &Arc<Shared>,
     cx: &Context,
@@ -87,9 +87,7 @@ pub async fn some(
     }
     let cluster = Arc::new(after);
     let after = Shared::new(cluster.clone(), shared.documents.clone());
-    let leaving = extras(&after, cx).await?;
-    let leaving =
-        leaving.into_iter().filter(|extra| extra.is_node_host() && chosen.contains(&extra.name));
+    let leaving = nodes_of(&after, cx, shared, chosen).await?.into_iter();
     let leaving: Vec<_> = leaving.map(|extra| Remove::new(&after, extra).with_data(data)).collect();
     let mut steps: Vec<Arc<dyn Step>> = Vec::new();
     for host in shared.cluster.hosts.iter().filter(|host| chosen.contains(&host.name)) {
@@ -114,6 +112,23 @@ pub async fn some(
     }
     steps.extend(leaving.into_iter().map(|step| -> Arc<dyn Step> { Arc::new(step) }));
     Ok(steps)
+}
+
+/// The nodes and stacked members among the chosen hosts. Hosts of etcd alone have none: they leave through
+/// etcd, whether an apiserver serves or not.
+async fn nodes_of(
+    after: &Shared,
+    cx: &Context,
+    shared: &Shared,
+    chosen: &BTreeSet<String>,
+) -> Result<Vec<Extra>, StepError> {
+    let of_file = chosen.iter().filter_map(|name| shared.cluster.host(name));
+    if !of_file.clone().any(is_node) {
+        return Ok(Vec::new());
+    }
+    let mut found = extras(after, cx).await?;
+    found.retain(|extra| extra.is_node_host() && chosen.contains(&extra.name));
+    Ok(found)
 }
 
 impl Reset {

@@ -1,11 +1,14 @@
 //! A host takes the place of another: live or dead, a control plane or a worker, cut off anywhere.
 
 use super::{Replacement, candidates, plan, replaced};
-use crate::bootstrap::engine::{Context, StepError};
-use crate::bootstrap::spec::{Cluster, Role};
+use crate::bootstrap::engine::{Check, Context, StepError};
+use crate::bootstrap::spec::{Cluster, Role, Topology};
+use crate::bootstrap::steps::etcd::data::Data;
+use crate::bootstrap::steps::remove;
 use crate::bootstrap::steps::shared::Shared;
 use crate::bootstrap::steps::tests::{apply, apply_through, graph, with};
 use crate::bootstrap::steps::world::{Plain, World, cluster, spare};
+use crate::bootstrap::transport::recording::Answer;
 use std::sync::Arc;
 
 fn with_spare() -> Cluster {
@@ -256,4 +259,77 @@ async fn a_dead_control_plane_cut_off_anywhere_is_replaced_by_the_next_run() {
 #[tokio::test(start_paused = true)]
 async fn a_worker_cut_off_anywhere_is_replaced_by_the_next_run() {
     assert!(cut_everywhere("w1", false).await > 30);
+}
+
+/// An external etcd of e1, e2 and e3, of which e3 is dead, as is every apiserver.
+fn without_apiservers() -> (Cluster, World) {
+    let mut external = with_spare();
+    external.topology = Topology::External;
+    for n in 1..=3 {
+        let mut host = spare(&format!("e{n}"), &format!("10.0.0.2{n}"));
+        host.roles = [Role::Etcd].into();
+        external.hosts.push(host);
+    }
+    let world = World::new(external.clone());
+    for dead in ["cp1", "cp2", "cp3", "e3"] {
+        world.hosts[dead].die("no power");
+    }
+    let member = |n| {
+        format!(
+            r#"{{"ID":{n},"name":"e{n}","peerURLs":["https://10.0.0.2{n}:2380"],"clientURLs":["https://10.0.0.2{n}:2379"]}}"#
+        )
+    };
+    let members = format!(
+        r#"{{"header":{{"cluster_id":7}},"members":[{}]}}"#,
+        [1, 2, 3].map(member).join(",")
+    );
+    let health =
+        [1, 2].map(|n| format!(r#"{{"endpoint":"https://10.0.0.2{n}:2379","health":true}}"#));
+    let view = format!("{members}\n[{}]\n[]\n", health.join(","));
+    for name in ["e1", "e2"] {
+        world.hosts[name]
+            .on("unit_file=$2", Answer::ok(format!("ActiveState=active\nmembers={members}\n")))
+            .on("endpoint status --cluster", Answer::ok(view.clone()));
+    }
+    (external, world)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_etcd_member_is_replaced_though_no_apiserver_serves() {
+    let (before, world) = without_apiservers();
+    let world = world.without_host("e3");
+    let after = Arc::new(replaced(&before, "e3", "s1").unwrap());
+    let shared = Shared::new(after.clone(), Arc::new(Plain));
+    let found = plan(&shared, &world.cx, ("e3", before.host("e3")), "s1").await.unwrap();
+    assert!(found.removed_first, "it is dead");
+    let names: Vec<_> = found.extras.iter().map(|extra| extra.name.as_str()).collect();
+    assert_eq!(names, ["e3"]);
+    let steps = remove::steps(&found.shared, &found.extras);
+    let Ok(Check::Needed(change)) = steps[0].check(&world.cx).await else {
+        panic!("e3 is to go");
+    };
+    assert!(change.why.contains("etcd: 2 of 3"), "{}", change.why);
+    // The file was written, and the run was cut off.
+    let again = plan(&shared, &world.cx, ("e3", None), "s1").await.unwrap();
+    assert_eq!(again.extras.len(), 1);
+    // A node cannot leave so: its pods are to be moved.
+    let worker = Arc::new(replaced(&before, "w1", "s1").unwrap());
+    let worker = Shared::new(worker, Arc::new(Plain));
+    let (why, _) = reason(plan(&worker, &world.cx, ("w1", before.host("w1")), "s1").await);
+    assert!(why.starts_with("no control plane serves: "), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_etcd_member_is_given_up_though_no_apiserver_serves() {
+    let (_, world) = without_apiservers();
+    let world = world.without_host("e3");
+    let leave = async |name: &str| {
+        let chosen = [name.to_owned()].into();
+        remove::reset::some(&world.shared, &world.cx, &chosen, Data::Aside).await
+    };
+    let steps = leave("e3").await.unwrap();
+    let names: Vec<_> = steps.iter().map(|step| step.id().to_string()).collect();
+    assert_eq!(names, ["e3/etcd-removed"]);
+    assert!(matches!(steps[0].check(&world.cx).await, Ok(Check::Needed(_))));
+    assert!(leave("w1").await.is_err(), "a node leaves through an apiserver");
 }
