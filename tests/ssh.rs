@@ -250,7 +250,7 @@ async fn a_host_that_says_nothing_is_given_up_and_not_asked_again_at_once() {
     let ssh = ssh_with(server.dialing(), &host);
     let began = Instant::now();
     let text = refused(&ssh).await;
-    assert!(text.contains("no answer on port"), "{text}");
+    assert!(text.contains("it takes connections, and no command"), "{text}");
     assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
     let again = Instant::now();
     assert_eq!(refused(&ssh).await, text);
@@ -341,6 +341,58 @@ async fn a_full_disk_is_told_and_nothing_is_left_over() {
     let text = error.unwrap_err().to_string();
     assert!(text.ends_with("the disk is full; free some space there and run this again"), "{text}");
     assert_eq!((left, content), (1, b"old".to_vec()));
+}
+
+/// A host that lets us in and on which, while there is the file `hang`, no command comes to its end.
+fn may_hang(folder: &Path) -> String {
+    let program = folder.join("session");
+    let hang = folder.join("hang").display().to_string();
+    let script =
+        format!("#!/bin/sh\n[ -e {hang} ] && exec sleep 300\neval \"$SSH_ORIGINAL_COMMAND\"\n");
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    format!("ForceCommand {}", program.display())
+}
+
+#[tokio::test]
+async fn a_host_that_hangs_is_found_out_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server!(&may_hang(folder.path()));
+    let ssh = server.ssh();
+    let slow = sh("sleep 30").timeout(Duration::from_secs(1));
+    // A command that takes too long on a host that answers is a matter of its own.
+    let error = ssh.run(&slow).await.unwrap_err();
+    assert!(matches!(error, TransportError::Timeout { .. }), "{error:?}");
+    assert!(ssh.run(&sh("true")).await.unwrap().ok());
+
+    fs::write(folder.path().join("hang"), "").unwrap();
+    let begun = Instant::now();
+    let error = ssh.run(&slow).await.unwrap_err();
+    assert!(matches!(error, TransportError::Unreachable { .. }), "{error:?}");
+    assert!(error.to_string().contains("no command there comes to its end; see"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    // From now on it costs nothing, though it would answer.
+    fs::remove_file(folder.path().join("hang")).unwrap();
+    let begun = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(ssh.run(&sh("true")).await.unwrap_err(), error);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_host_that_hangs_from_the_start_is_not_waited_for_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server!(&may_hang(folder.path()));
+    fs::write(folder.path().join("hang"), "").unwrap();
+    let ssh = server.ssh();
+    let begun = Instant::now();
+    let text = refused(&ssh).await;
+    assert!(text.contains("no command there comes to its end"), "{text}");
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    let begun = Instant::now();
+    refused(&ssh).await;
+    assert!(begun.elapsed() < Duration::from_secs(1));
 }
 
 #[tokio::test]

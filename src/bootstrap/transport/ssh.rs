@@ -19,14 +19,16 @@ use tokio::time::Instant;
 use super::line::{Broken, Line};
 use super::{Command, File, Found, Output, Transport, TransportError};
 use crate::bootstrap::spec;
+use dialer::Undialed;
 pub use dialer::{Dialer, Dialing};
 
 /// How long a host that could not be reached is taken for unreachable without another try, so that
-/// many questions to a dead host take the time of one.
-const GIVEN_UP: Duration = Duration::from_secs(15);
+/// many questions to a dead host take the time of one; twice as long after each further try, up to the
+/// second. In a run of an hour a dead host costs some ten tries.
+const GIVEN_UP: (Duration, Duration) = (Duration::from_secs(15), Duration::from_mins(10));
 
 /// One host over ssh. The first command connects; later ones use the same connection; a connection
-/// that was lost is made again by the next command.
+/// that was lost is made again by the next command. A host that was found to hang once is not asked again.
 pub struct Ssh {
     host: String,
     address: IpAddr,
@@ -41,7 +43,10 @@ enum State {
     #[default]
     New,
     Up(Arc<Connection>),
-    Down(Instant, TransportError),
+    /// It was tried then, and is not for so long.
+    Down(Instant, Duration, TransportError),
+    /// It lets us in, and no command there comes to its end: it is not asked again.
+    Hangs(TransportError),
 }
 
 /// A session of ssh and the line over it.
@@ -71,17 +76,28 @@ impl Ssh {
             State::Up(there) if there.session.control_socket().exists() => {
                 return Ok(Arc::clone(there));
             }
-            State::Down(since, error) if since.elapsed() < GIVEN_UP => return Err(error.clone()),
+            State::Down(since, pause, error) if since.elapsed() < *pause => {
+                return Err(error.clone());
+            }
+            State::Hangs(error) => return Err(error.clone()),
             _ => {}
         }
+        let pause = match &*state {
+            State::Down(_, pause, _) => (*pause * 2).min(GIVEN_UP.1),
+            _ => GIVEN_UP.0,
+        };
         match self.dialer.dial(&self.host, self.address, &self.settings).await {
             Ok((session, line)) => {
                 let there = Arc::new(Connection { session, line });
                 *state = State::Up(Arc::clone(&there));
                 Ok(there)
             }
-            Err(error) => {
-                *state = State::Down(Instant::now(), error.clone());
+            Err(Undialed { error, hangs: true }) => {
+                *state = State::Hangs(error.clone());
+                Err(error)
+            }
+            Err(Undialed { error, hangs: false }) => {
+                *state = State::Down(Instant::now(), pause, error.clone());
                 Err(error)
             }
         }
@@ -89,7 +105,13 @@ impl Ssh {
 
     /// What to tell the caller; a connection that was lost is not used again.
     async fn broken(&self, there: &Arc<Connection>, broken: Broken, what: &str) -> TransportError {
-        let Broken::Lost(said) = broken else { return there.line.error(broken, what) };
+        let said = match broken {
+            Broken::Lost(said) => said,
+            Broken::Timeout(_) if !dialer::answers(&there.session).await => {
+                return self.hangs().await;
+            }
+            other => return there.line.error(other, what),
+        };
         let reason = match there.session.check().await {
             // The connection stands: what started the command there ended it.
             Ok(()) => return self.ended(said),
@@ -100,6 +122,14 @@ impl Ssh {
             *state = State::New;
         }
         there.line.error(Broken::Lost(reason), what)
+    }
+
+    /// Not even a command that does nothing has come to its end: from now on nothing is asked.
+    async fn hangs(&self) -> TransportError {
+        let (reason, remedy) = explain::hangs();
+        let error = TransportError::Unreachable { host: self.host.clone(), reason, remedy };
+        *self.state.lock().await = State::Hangs(error.clone());
+        error
     }
 
     fn ended(&self, said: String) -> TransportError {

@@ -1,26 +1,31 @@
 //! Shows what the engine tells: bars on a terminal, lines elsewhere, JSON for programs.
 
+mod looking;
+
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, interval_at};
 
 use super::access::Form;
 use crate::bootstrap::engine::Event;
 use crate::cli::{CliError, output};
+use looking::Looking;
 
 /// How often a spinner turns.
 const TURN: Duration = Duration::from_millis(120);
+
+/// How often it is told who is waited for, where there are no bars.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How events are shown.
 pub(super) enum Progress {
     Bars(Bars),
     Lines,
     Json,
-    /// Nothing: the result is a document.
-    Silent,
 }
 
 /// One bar for all, one spinner for each host that is worked on.
@@ -28,12 +33,13 @@ pub(super) struct Bars {
     screen: MultiProgress,
     whole: ProgressBar,
     hosts: BTreeMap<String, ProgressBar>,
+    looking: Looking,
 }
 
 impl Progress {
-    /// For a command that ends in one document.
+    /// For a command that ends in one document: what it tells before goes to standard error.
     pub(super) fn before_document(form: Form) -> Self {
-        if form == Form::Text && io::stderr().is_terminal() { Self::bars() } else { Self::Silent }
+        if form == Form::Text && io::stderr().is_terminal() { Self::bars() } else { Self::Lines }
     }
 
     /// For a command whose progress is its output.
@@ -48,7 +54,8 @@ impl Progress {
     fn bars() -> Self {
         let screen = MultiProgress::new();
         let whole = screen.add(ProgressBar::new(0).with_style(style("{bar:30} {pos}/{len} {msg}")));
-        Self::Bars(Bars { screen, whole, hosts: BTreeMap::new() })
+        let looking = Looking::default();
+        Self::Bars(Bars { screen, whole, hosts: BTreeMap::new(), looking })
     }
 
     /// Shows events until the last who may tell one is gone.
@@ -56,20 +63,28 @@ impl Progress {
         mut self,
         mut events: UnboundedReceiver<Event>,
     ) -> Result<(), CliError> {
-        while let Some(event) = events.recv().await {
+        let mut looking = Looking::default();
+        let mut turn = interval_at(Instant::now() + PATIENCE, PATIENCE);
+        loop {
+            let event = tokio::select! {
+                event = events.recv() => event,
+                _ = turn.tick(), if matches!(self, Self::Lines) => {
+                    if let Some(line) = looking.line() {
+                        say(&line);
+                    }
+                    continue;
+                }
+            };
+            let Some(event) = event else { break };
             match &mut self {
                 Self::Bars(bars) => bars.show(&event),
                 Self::Lines => {
+                    looking.hear(&event);
                     if let Some(line) = line(&event) {
                         say(&line);
                     }
                 }
-                Self::Json => {
-                    let json = serde_json::to_string(&event)
-                        .map_err(|error| CliError::Failed(format!("cannot write JSON: {error}")))?;
-                    output::emit(&(json + "\n"))?;
-                }
-                Self::Silent => {}
+                Self::Json => output::emit(&output::json_line(&event)?)?,
             }
         }
         if let Self::Bars(bars) = self {
@@ -83,10 +98,16 @@ impl Progress {
 
 impl Bars {
     fn show(&mut self, event: &Event) {
+        self.looking.hear(event);
         match event {
             Event::Observing { hosts } => self.begin(hosts, "looked at"),
             Event::Applying { hosts } => self.begin(hosts, "applied"),
-            Event::Checked { .. } => self.whole.inc(1),
+            Event::Checked { .. } => {
+                self.whole.inc(1);
+                let waiting = self.looking.waiting();
+                let waiting = waiting.map(|hosts| format!("looked at; waiting for {hosts}"));
+                self.whole.set_message(waiting.unwrap_or_else(|| "looked at".to_owned()));
+            }
             Event::Started { host, title, .. } => {
                 let bar = self.hosts.entry(host.clone()).or_insert_with(|| {
                     let bar = self.screen.add(ProgressBar::new_spinner());
@@ -145,6 +166,8 @@ fn say(line: &str) {
 /// An event in a line; none if it is not worth one.
 fn line(event: &Event) -> Option<String> {
     Some(match event {
+        Event::Observing { hosts } if hosts.len() == 1 => "looking at 1 host ...".to_owned(),
+        Event::Observing { hosts } => format!("looking at {} hosts ...", hosts.len()),
         Event::Started { host, title, .. } => format!("{host}: {title} ..."),
         Event::Waiting { host, step, before } => format!("{host}: {step} waits for {before}"),
         Event::Ended { host, step, outcome, why, seconds } => {
@@ -185,6 +208,8 @@ mod tests {
             "{\"event\":\"ended\",\"host\":\"cp1\",\"step\":\"kubelet\",\"outcome\":\"failed\",\
              \"why\":\"no such package\",\"seconds\":1.54}"
         );
-        assert_eq!(line(&Event::Observing { hosts: BTreeMap::new() }), None);
+        let hosts = [("cp1".to_owned(), 3)].into();
+        assert_eq!(line(&Event::Observing { hosts }).unwrap(), "looking at 1 host ...");
+        assert_eq!(line(&Event::Applying { hosts: BTreeMap::new() }), None);
     }
 }

@@ -25,6 +25,12 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// For all of it, with a login that may wait for a finger on a hardware key.
 const LOGIN: Duration = Duration::from_mins(1);
 
+/// For the first commands after the login: sudo may wait for a resolver that does not answer.
+const FIRST_WORD: Duration = Duration::from_secs(20);
+
+/// For a command that does nothing, on a host that is suspected to hang.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
+
 /// Three of these without an answer, and the connection is lost (`ServerAliveInterval`).
 const ALIVE: Duration = Duration::from_secs(5);
 
@@ -62,6 +68,14 @@ impl Default for Dialing {
     }
 }
 
+/// Why a host was not connected to.
+#[derive(Debug)]
+pub(super) struct Undialed {
+    pub(super) error: TransportError,
+    /// It takes connections, and nothing comes of them.
+    pub(super) hangs: bool,
+}
+
 /// Connects to hosts.
 #[derive(Debug)]
 pub struct Dialer {
@@ -94,11 +108,12 @@ impl Dialer {
         host: &str,
         address: IpAddr,
         settings: &spec::Ssh,
-    ) -> Result<(Session, Line), TransportError> {
-        let unreachable = |(reason, remedy): Explained| TransportError::Unreachable {
-            host: host.to_owned(),
-            reason,
-            remedy,
+    ) -> Result<(Session, Line), Undialed> {
+        let unreachable = |said: Explained| {
+            let hangs = said == explain::hangs();
+            let (reason, remedy) = said;
+            let error = TransportError::Unreachable { host: host.to_owned(), reason, remedy };
+            Undialed { error, hangs }
         };
         let target = Target {
             user: settings.user.clone(),
@@ -217,6 +232,11 @@ fn start(session: &Session) -> Start {
     })
 }
 
+/// Does a command that does nothing come to its end? A connection that is lost is no sign of a hang.
+pub(super) async fn answers(session: &Session) -> bool {
+    timeout(SIGN_OF_LIFE, ask(session, &["true"], b"")).await.is_ok()
+}
+
 /// Runs a few words as whom we logged in as.
 async fn ask(session: &Session, words: &[&str], input: &[u8]) -> Result<Output, Explained> {
     let failed = |error: std::io::Error| {
@@ -235,9 +255,8 @@ async fn ask(session: &Session, words: &[&str], input: &[u8]) -> Result<Output, 
         // It need not read it.
         let _ = stdin.write_all(input).await;
     }
-    let Ok(output) = timeout(LOGIN, child.wait_with_output()).await else {
-        let reason = format!("no end of `{}`", words.join(" "));
-        return Err((reason, "is its disk or its user database stuck?".to_owned()));
+    let Ok(output) = timeout(FIRST_WORD, child.wait_with_output()).await else {
+        return Err(explain::hangs());
     };
     let output = output.map_err(failed)?;
     let code = output.status.code().unwrap_or(255);

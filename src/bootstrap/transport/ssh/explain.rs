@@ -36,6 +36,9 @@ pub(super) fn ssh(said: &str, target: &Target) -> Explained {
     let port = target.port.unwrap_or(22);
     let by_hand = target.command();
     let has = |text: &str| said.contains(text);
+    if has("during banner exchange") {
+        return hangs();
+    }
     let (reason, remedy) = if has("REMOTE HOST IDENTIFICATION HAS CHANGED") {
         (
             "its host key is not the one in known_hosts: another machine answers there".to_owned(),
@@ -81,6 +84,14 @@ pub(super) fn ssh(said: &str, target: &Target) -> Explained {
         (line, format!("try `{by_hand}`"))
     };
     (reason, remedy)
+}
+
+/// What is said of a host that takes connections and on which nothing comes to its end.
+pub(super) fn hangs() -> Explained {
+    let reason = "it takes connections, and no command there comes to its end".to_owned();
+    let remedy = "see on its console whether its disk or memory is stuck; until the end of this run it \
+                  is not asked again";
+    (reason, remedy.to_owned())
 }
 
 /// Is it worth another try at once? A busy sshd drops connections before the login.
@@ -161,6 +172,11 @@ mod tests {
                 "connect to host 10.0.0.11 port 2222: Connection timed out",
                 "no answer on port 2222",
                 "firewall",
+            ),
+            (
+                "Connection timed out during banner exchange\r\nConnection to 10.0.0.11 port 2222 timed out",
+                "it takes connections, and no command there",
+                "its console",
             ),
             (
                 "Could not resolve hostname x: Name or service not known",
