@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, timeout_at};
 
 use super::control_plane::look::{self, Look, Standing};
 use super::documents::Documents;
@@ -19,6 +22,10 @@ use crate::bootstrap::spec::{Cluster, Host, Role};
 
 /// The pause between two looks of a step that waits for something.
 pub const PACE: Duration = Duration::from_secs(2);
+
+/// How long other control planes are waited for once one serves: a live one answers in that time, and which
+/// is asked from then on does not depend on who was a little faster.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// What the steps of a cluster share.
 #[derive(Debug)]
@@ -124,14 +131,53 @@ impl Shared {
 
     /// How every control plane of the file stands.
     pub async fn standings(&self, cx: &Context) -> BTreeMap<String, Standing> {
-        let each = self.cluster.with_role(Role::ControlPlane).map(async |host| {
-            let standing = match self.look(cx, &host.name).await {
-                Ok(look) => look.standing(&self.cluster, host),
-                Err(error) => Standing::Away(error.to_string()),
+        let each = self.cluster.with_role(Role::ControlPlane);
+        join_all(each.map(|host| self.standing(cx, host))).await.into_iter().collect()
+    }
+
+    async fn standing(&self, cx: &Context, host: &Host) -> (String, Standing) {
+        let standing = match self.look(cx, &host.name).await {
+            Ok(look) => look.standing(&self.cluster, host),
+            Err(error) => Standing::Away(error.to_string()),
+        };
+        (host.name.clone(), standing)
+    }
+
+    /// How control planes stand until one is found that serves: first the one that did last, then all beside
+    /// each other. Nobody waits for more than a moment for those that may be dead; all are told of if none
+    /// serves.
+    async fn standings_until_one_serves(
+        &self,
+        cx: &Context,
+        last: Option<&str>,
+    ) -> BTreeMap<String, Standing> {
+        let control_planes = self.cluster.with_role(Role::ControlPlane);
+        let (first, mut others): (Vec<_>, Vec<_>) =
+            control_planes.partition(|host| last == Some(host.name.as_str()));
+        let look = |host| self.standing(cx, host);
+        let mut looks: FuturesUnordered<_> = first.into_iter().map(look).collect();
+        let mut found = BTreeMap::new();
+        let (mut serves, mut until) = (false, Instant::now() + MOMENT);
+        loop {
+            let next = if serves || !others.is_empty() {
+                timeout_at(until, looks.next()).await.ok().flatten()
+            } else {
+                looks.next().await
             };
-            (host.name.clone(), standing)
-        });
-        join_all(each).await.into_iter().collect()
+            match next {
+                Some((name, standing)) => {
+                    if standing == Standing::Serving && !serves {
+                        (serves, until) = (true, Instant::now() + MOMENT);
+                    }
+                    found.insert(name, standing);
+                    if serves && !others.is_empty() {
+                        return found;
+                    }
+                }
+                None if others.is_empty() => return found,
+                None => looks.extend(others.drain(..).map(look)),
+            }
+        }
     }
 
     /// A control plane that serves; none if there is no cluster yet.
@@ -140,13 +186,7 @@ impl Shared {
     /// There is a cluster, or may be one, but no control plane of it serves.
     pub async fn serving(&self, cx: &Context) -> Result<Option<String>, StepError> {
         let last = self.served.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(host) = last.and_then(|name| self.cluster.host(&name))
-            && let Ok(look) = self.look(cx, &host.name).await
-            && look.standing(&self.cluster, host) == Standing::Serving
-        {
-            return Ok(Some(host.name.clone()));
-        }
-        let standings = self.standings(cx).await;
+        let standings = self.standings_until_one_serves(cx, last.as_deref()).await;
         let serves = |(name, standing): (&String, &Standing)| {
             (*standing == Standing::Serving).then(|| name.clone())
         };

@@ -17,7 +17,8 @@ use crate::bootstrap::engine::{
     Summary, execute, observe,
 };
 use crate::bootstrap::spec::{Cluster, Role, Topology};
-use crate::bootstrap::transport::recording::{Answer, Asked};
+use crate::bootstrap::transport::TransportError;
+use crate::bootstrap::transport::recording::{Answer, Asked, When};
 
 /// What another part makes sure of.
 #[derive(Debug)]
@@ -236,4 +237,28 @@ fn members_of_an_external_etcd_leave_in_order() {
         assert!(removed < healthy && healthy < place("cp1", "control-plane"));
         assert_eq!(all.find(&StepId::new("e2", "remove")), None);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_control_planes_cost_no_time_while_one_serves() {
+    let world = World::new(cluster());
+    world.apply(&world.steps()).await.unwrap();
+    world.later().await;
+    for dead in ["cp1", "cp3"] {
+        let gone = TransportError::Unreachable {
+            host: dead.to_owned(),
+            reason: "no answer on port 22".to_owned(),
+            remedy: "is it up?".to_owned(),
+        };
+        world.hosts[dead].on(When::any(), Answer::error(gone).after(Duration::from_secs(10)));
+    }
+    let began = Instant::now();
+    assert_eq!(world.shared.serving(&world.cx).await, Ok(Some("cp2".to_owned())));
+    // A moment for cp1, which served last, and one for the others.
+    assert!(began.elapsed() <= Duration::from_secs(2), "{:?}", began.elapsed());
+    // From then on it is asked alone.
+    world.later().await;
+    let began = Instant::now();
+    assert_eq!(world.shared.serving(&world.cx).await, Ok(Some("cp2".to_owned())));
+    assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
 }

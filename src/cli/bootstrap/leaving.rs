@@ -9,8 +9,11 @@ use crate::bootstrap::steps::shared::Shared;
 use crate::cli::CliError;
 
 /// A line for each of them. That nobody can be asked is worth a line too, but no fault: the plan tells
-/// why.
+/// why. When the user chose hosts, it is not about others: nobody is asked.
 pub(super) async fn notes(site: &Site) -> Vec<String> {
+    if site.chosen.is_some() {
+        return Vec::new();
+    }
     match remove::extras(&site.shared, &site.cx).await {
         Ok(extras) => extras.iter().map(Extra::note).collect(),
         Err(error) => {
