@@ -18,7 +18,7 @@ mod vitals;
 pub use alone::Alone;
 pub use event::{Event, Events};
 pub use graph::{Graph, GraphError};
-pub use lock::{LOCK, Locks, Owner};
+pub use lock::{LOCK, Locks, Owner, SECRETS};
 pub use log::{Logged, RunLog};
 pub use plan::{PARALLEL, Plan, Planned, State, observe};
 pub use reach::{reach, reach_host};

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -21,8 +22,13 @@ const TAKEN: i32 = 75;
 /// Longer than any run.
 const LONG: Duration = Duration::from_hours(24 * 30);
 
+/// Where secrets lie on a host for the time of a command: a file system in memory, root's alone. Who has the
+/// lock of the host takes it away at the end, and what a run that was killed left at the beginning.
+pub const SECRETS: &str = "/run/apiproxy-bootstrap";
+
 /// Takes the lock `$1` and holds it until it is killed. `$2` is a token, `$3` the owner, `$4` the
-/// command. If somebody has it: what he wrote, and how many seconds ago.
+/// command. If somebody has it: what he wrote, and how many seconds ago. `$5` is the folder of secrets. It
+/// waits by reading what never comes, not with a child that would have the lock too.
 const HOLD: &str = r#"
 mkdir -p -- "${1%/*}"
 umask 077
@@ -32,8 +38,14 @@ if ! flock -n 9; then
     printf '%s\n' "${owner:-somebody}" "${command:-?}" $(($(date +%s) - ${since:-$(date +%s)}))
     exit 75
 fi
+rm -rf -- "$5"
+trap 'rm -rf -- "$5"; exit 143' HUP INT TERM
 printf '%s\n' "$2" $$ "$(date +%s)" "$3" "$4" > "$1"
-exec sleep infinity
+rm -f -- "$1.wait"
+mkfifo -- "$1.wait"
+exec 8<>"$1.wait"
+rm -f -- "$1.wait"
+while :; do read -r line <&8 || :; done
 "#;
 
 /// Waits until the lock `$1` bears the token `$2`.
@@ -115,7 +127,7 @@ impl Locks {
         owner: &Owner,
         break_it: bool,
     ) -> Result<Self, StepError> {
-        Self::take_at(LOCK, cx, hosts, owner, break_it).await
+        Self::take_at([LOCK, SECRETS], cx, hosts, owner, break_it).await
     }
 
     /// Takes those of more hosts too, of which some may be out of reach.
@@ -129,9 +141,13 @@ impl Locks {
         owner: &Owner,
         break_it: bool,
     ) -> Result<(), StepError> {
-        for host in hosts.iter().filter(|host| cx.hosts.contains_key(*host)) {
-            let alone = BTreeSet::from([host.clone()]);
-            match Self::take(cx, &alone, owner, break_it).await {
+        let there = hosts.iter().filter(|host| cx.hosts.contains_key(*host));
+        let each = there.map(async |host| {
+            Self::take(cx, &BTreeSet::from([host.clone()]), owner, break_it).await
+        });
+        // Side by side: of the dead ones none waits for another.
+        for taken in join_all(each).await {
+            match taken {
                 Ok(more) => self.held.extend(more.held),
                 Err(StepError::Transport(
                     TransportError::Unreachable { .. } | TransportError::Lost { .. },
@@ -143,7 +159,7 @@ impl Locks {
     }
 
     async fn take_at(
-        path: &str,
+        [path, secrets]: [&str; 2],
         cx: &Context,
         hosts: &BTreeSet<String>,
         owner: &Owner,
@@ -155,7 +171,7 @@ impl Locks {
                     cx.run(host, &Command::script(BREAK, [path])).await?;
                     tokio::time::sleep(BROKEN_WITHIN).await;
                 }
-                hold(path, cx.host(host)?, owner).await
+                hold([path, secrets], cx.host(host)?, owner).await
             };
             (host, lock.await)
         });
@@ -186,9 +202,13 @@ impl Locks {
 }
 
 /// Takes the lock of one host.
-async fn hold(path: &str, host: &Arc<dyn Transport>, owner: &Owner) -> Result<Held, StepError> {
+async fn hold(
+    [path, secrets]: [&str; 2],
+    host: &Arc<dyn Transport>,
+    owner: &Owner,
+) -> Result<Held, StepError> {
     let token = format!("{:032x}", fastrand::u128(..));
-    let words = [path, &token, &owner.name, &owner.command].map(str::to_owned);
+    let words = [path, &token, &owner.name, &owner.command, secrets].map(str::to_owned);
     let (tell, mut told) = oneshot::channel();
     let lost = Arc::new(Mutex::new(None));
     let task = tokio::spawn(keep(Arc::clone(host), words, tell, Arc::clone(&lost)));
@@ -211,7 +231,7 @@ async fn hold(path: &str, host: &Arc<dyn Transport>, owner: &Owner) -> Result<He
 /// Holds the lock until it is lost or this is dropped; tells how it ended.
 async fn keep(
     host: Arc<dyn Transport>,
-    words: [String; 4],
+    words: [String; 5],
     tell: oneshot::Sender<Result<Output, TransportError>>,
     lost: Arc<Mutex<Option<String>>>,
 ) {
@@ -253,11 +273,14 @@ fn unlocked(host: &str, why: &str) -> StepError {
 mod tests {
     use super::*;
     use crate::bootstrap::engine::Hosts;
+    use crate::bootstrap::engine::fake::hosts;
     use crate::bootstrap::transport::Local;
+    use crate::bootstrap::transport::recording::{Answer, When};
 
     struct Site {
         _folder: tempfile::TempDir,
         path: String,
+        secrets: String,
         cx: Context,
         hosts: BTreeSet<String>,
     }
@@ -266,15 +289,17 @@ mod tests {
     fn site() -> Site {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("apiproxy/lock").display().to_string();
+        let secrets = folder.path().join("secrets").display().to_string();
         let local: Arc<dyn Transport> = Arc::new(Local::as_we_are("cp1"));
         let cx = Context::new(Hosts::from([("cp1".to_owned(), local)]));
-        Site { _folder: folder, path, cx, hosts: BTreeSet::from(["cp1".to_owned()]) }
+        Site { _folder: folder, path, secrets, cx, hosts: BTreeSet::from(["cp1".to_owned()]) }
     }
 
     impl Site {
         async fn take(&self, owner: &str, break_it: bool) -> Result<Locks, StepError> {
             let owner = Owner { name: owner.to_owned(), command: "apply".to_owned() };
-            Locks::take_at(&self.path, &self.cx, &self.hosts, &owner, break_it).await
+            Locks::take_at([&self.path, &self.secrets], &self.cx, &self.hosts, &owner, break_it)
+                .await
         }
     }
 
@@ -297,6 +322,45 @@ mod tests {
         panic!("the lock stayed behind");
     }
 
+    /// Waits until something is so on this machine.
+    async fn soon(is_so: impl Fn() -> bool) -> bool {
+        for _ in 0..100 {
+            if is_so() {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        false
+    }
+
+    #[tokio::test]
+    async fn secrets_of_a_run_that_was_killed_go_with_its_lock_or_with_the_next() {
+        let site = site();
+        let folder = std::path::Path::new(&site.secrets);
+        let leave = || {
+            std::fs::create_dir_all(folder).unwrap();
+            std::fs::write(folder.join("kubeadm.yaml"), "token").unwrap();
+        };
+        // What was left by a run whose lock-holder could do nothing any more.
+        leave();
+        let first = site.take("ann@desk 1", false).await.unwrap();
+        assert!(!folder.exists());
+        // What this run leaves when it is killed: its lock is given up, by whatever means.
+        leave();
+        drop(first);
+        assert!(soon(|| !folder.exists()).await, "the secret stayed behind");
+        // The lock is free then, and nobody is left who holds it.
+        let mut second = site.take("bob@desk 2", false).await;
+        for _ in 0..100 {
+            if second.is_ok() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            second = site.take("bob@desk 2", false).await;
+        }
+        second.unwrap();
+    }
+
     #[tokio::test]
     async fn a_broken_lock_is_noticed_by_who_had_it() {
         let site = site();
@@ -314,5 +378,20 @@ mod tests {
         // Breaking a lock that nobody has is no fault.
         drop((first, second));
         site.take("cat@desk 3", true).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dead_hosts_are_waited_for_side_by_side() {
+        let names = ["a", "b", "c"];
+        let (machines, cx, _) = hosts(&names);
+        for machine in &machines {
+            let lost = TransportError::Lost { host: "x".to_owned(), reason: "gone".to_owned() };
+            machine.on(When::any(), Answer::error(lost).after(Duration::from_secs(10)));
+        }
+        let owner = Owner { name: "ann@desk 1".to_owned(), command: "apply".to_owned() };
+        let mut locks = Locks::take(&cx, &BTreeSet::new(), &owner, false).await.unwrap();
+        let began = tokio::time::Instant::now();
+        locks.add(&cx, &names.map(str::to_owned).into(), &owner, false).await.unwrap();
+        assert_eq!(began.elapsed(), Duration::from_secs(10));
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::Shared;
-use crate::bootstrap::engine::{Context, StepError};
+use crate::bootstrap::engine::{Context, SECRETS, StepError};
 use crate::bootstrap::hex::hex;
 use crate::bootstrap::kubernetes::{Api, pins};
 use crate::bootstrap::spec::Version;
@@ -132,7 +132,8 @@ impl Shared {
 }
 
 /// Runs kubeadm of this version with a document that holds secrets and is taken away again, whatever
-/// comes of it. The host's own kubeadm says first whether it understands all of it.
+/// comes of it: it lies in memory, in a folder that root alone can enter, and who holds the host's lock takes
+/// that away when the run is killed. The host's own kubeadm says first whether it understands all of it.
 ///
 /// # Errors
 /// The host cannot be reached, or kubeadm complains.
@@ -143,6 +144,7 @@ pub async fn kubeadm(
     document: &File,
     version: Version,
 ) -> Result<(), StepError> {
+    cx.run(host, &Command::new(["install", "-d", "-m", "0700", "--", SECRETS])).await?;
     cx.host(host)?.write(document).await?;
     let command = |words: &[&str]| {
         let words = ["kubeadm"].iter().chain(words).copied();
