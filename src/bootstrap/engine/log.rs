@@ -25,6 +25,9 @@ pub(super) async fn scope<T>(step: &StepId, work: impl Future<Output = T>) -> T 
     STEP.scope(step.to_string(), work).await
 }
 
+/// How many logs a folder keeps: the newest, of which the one that begins is one.
+pub(super) const KEPT: usize = 50;
+
 /// The log of one run: lines of JSON, readable by its owner alone.
 #[derive(Debug)]
 pub struct RunLog {
@@ -41,7 +44,7 @@ struct Writer {
 
 impl RunLog {
     /// Begins the log of a command in a folder, which is made if it is not there:
-    /// `TIME-COMMAND.jsonl`.
+    /// `TIME-COMMAND.jsonl`. Of older ones the newest stay, 50 with this one.
     ///
     /// # Errors
     /// If it cannot be made.
@@ -59,6 +62,8 @@ impl RunLog {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
                 Ok(file) => {
+                    // Another run may be at it too, and a log too many harms nobody.
+                    let _ = prune(folder, &path);
                     return Ok(Self { path, file: Mutex::new(Writer { file, fault: None }) });
                 }
             }
@@ -93,6 +98,31 @@ impl RunLog {
             writer.fault.get_or_insert(error);
         }
     }
+}
+
+/// Removes the oldest logs of a folder, never this one and nothing else.
+fn prune(folder: &Path, own: &Path) -> io::Result<()> {
+    let is_log = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        path.extension().is_some_and(|end| end == "jsonl") && is_dated(&name)
+    };
+    let found = std::fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut logs: Vec<_> = found.filter(is_log).filter(|path| path != own).collect();
+    // Their names begin with their times.
+    logs.sort_unstable();
+    let surplus = (logs.len() + 1).saturating_sub(KEPT);
+    logs.iter().take(surplus).try_for_each(std::fs::remove_file)
+}
+
+/// `2026-12-01T101112Z-`, as [`RunLog::create`] begins names.
+fn is_dated(name: &str) -> bool {
+    const FORM: &[u8] = b"0000-00-00T000000Z-";
+    let bytes = name.as_bytes();
+    bytes.len() > FORM.len()
+        && FORM.iter().zip(bytes).all(|(form, byte)| match form {
+            b'0' => byte.is_ascii_digit(),
+            form => form == byte,
+        })
 }
 
 /// A host whose every use is written down.
@@ -275,5 +305,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let logs = [1, 2].map(|_| RunLog::create(folder.path(), "plan").unwrap());
         assert_ne!(logs[0].path(), logs[1].path());
+    }
+
+    #[test]
+    fn the_newest_logs_stay_and_nothing_else_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = |n: usize| format!("2026-01-01T0000{:02}Z-plan.jsonl", n % 60);
+        for n in 0..55 {
+            std::fs::write(folder.path().join(old(n)), "").unwrap();
+        }
+        for other in ["notes.jsonl", "2026-01-01T000000Z-plan.txt"] {
+            std::fs::write(folder.path().join(other), "").unwrap();
+        }
+        let log = RunLog::create(folder.path(), "apply").unwrap();
+        assert!(log.path().exists());
+        let left = std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, KEPT + 2, "50 logs, and what is none");
+        assert!(!folder.path().join(old(5)).exists() && folder.path().join(old(6)).exists());
+        assert!(folder.path().join("notes.jsonl").exists());
     }
 }
