@@ -53,6 +53,11 @@ impl Fake {
         self
     }
 
+    pub(super) fn batch(mut self, most: usize) -> Self {
+        self.lane = Lane::Batch(most);
+        self
+    }
+
     pub(super) fn disrupts(mut self, disruption: Disruption) -> Self {
         self.disruption = Some(disruption);
         self

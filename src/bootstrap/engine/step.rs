@@ -38,6 +38,8 @@ pub enum Lane {
     Parallel,
     /// One host at a time in the whole cluster: control planes and etcd members.
     Single,
+    /// At most so many of all steps of this lane at the same time: workers that are away.
+    Batch(usize),
 }
 
 /// What its users notice while a step is applied.

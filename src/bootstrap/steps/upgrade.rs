@@ -15,7 +15,6 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use futures_util::future::{BoxFuture, try_join_all};
-use tokio::sync::Semaphore;
 
 use super::documents::PATCHES;
 use super::hosts;
@@ -52,7 +51,7 @@ pub struct Upgrade {
     shared: Arc<Shared>,
     programs: Arc<dyn Programs>,
     /// So many workers are away at the same time.
-    batch: Arc<Semaphore>,
+    batch: usize,
     /// The first worker that failed: no other is taken down after it.
     failed: Arc<OnceLock<String>>,
 }
@@ -101,7 +100,6 @@ pub async fn steps(
     let found = versions(shared, cx).await?;
     skew::allows(&found, target)
         .map_err(|fault| StepError::Refused { reason: fault.reason, remedy: fault.remedy })?;
-    let batch = Arc::new(Semaphore::new(batch.max(1)));
     let failed = Arc::default();
     let upgrade = Upgrade { shared: shared.clone(), programs, batch, failed };
     let mut steps: Vec<Arc<dyn Step>> = Vec::new();

@@ -27,6 +27,8 @@ pub(super) struct Book<'a> {
     busy: BTreeSet<&'a str>,
     /// A step of the single lane is running.
     single: bool,
+    /// How many steps of batches are running.
+    batch: usize,
     /// The first step that failed on a host.
     faults: BTreeMap<&'a str, usize>,
 }
@@ -62,6 +64,7 @@ impl<'a> Book<'a> {
             running: BTreeSet::new(),
             busy: BTreeSet::new(),
             single: false,
+            batch: 0,
             faults: BTreeMap::new(),
         }
     }
@@ -82,7 +85,11 @@ impl<'a> Book<'a> {
             let Some(outcome) = settled else {
                 self.running.insert(at);
                 self.busy.insert(&self.graph.id(at).host);
-                self.single |= self.plan.steps[at].lane == Lane::Single;
+                match self.plan.steps[at].lane {
+                    Lane::Parallel => {}
+                    Lane::Single => self.single = true,
+                    Lane::Batch(_) => self.batch += 1,
+                }
                 return Some(at);
             };
             self.enter(at, outcome, Duration::ZERO);
@@ -118,7 +125,11 @@ impl<'a> Book<'a> {
     fn may_begin(&self, at: usize) -> bool {
         self.running.len() < self.parallel
             && !self.busy.contains(self.graph.id(at).host.as_str())
-            && !(self.single && self.plan.steps[at].lane == Lane::Single)
+            && match self.plan.steps[at].lane {
+                Lane::Parallel => true,
+                Lane::Single => !self.single,
+                Lane::Batch(most) => self.batch < most.max(1),
+            }
     }
 
     /// A running step has ended.
@@ -171,8 +182,10 @@ impl<'a> Book<'a> {
     fn make_way(&mut self, at: usize) {
         self.running.remove(&at);
         self.busy.remove(self.graph.id(at).host.as_str());
-        if self.plan.steps[at].lane == Lane::Single {
-            self.single = false;
+        match self.plan.steps[at].lane {
+            Lane::Parallel => {}
+            Lane::Single => self.single = false,
+            Lane::Batch(_) => self.batch -= 1,
         }
     }
 

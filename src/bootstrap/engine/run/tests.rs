@@ -92,6 +92,34 @@ async fn steps_come_after_what_they_need_and_single_ones_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_more_of_a_batch_are_begun_than_it_says() {
+    for most in [1, 2] {
+        let names = ["w1", "w2", "w3", "w4"];
+        let (_machines, cx, _) = hosts(&names);
+        let steps = names.map(|name| Fake::new(&format!("{name}/up")).batch(most));
+        let graph = graph(steps.into());
+        let plan = observe(&graph, &cx, None, PARALLEL, &Events::none()).await;
+        let (events, mut heard) = Events::channel();
+        let telling = Execution { events, ..execution(PARALLEL) };
+        let summary = execute(&graph, &plan, &cx, &telling).await;
+        assert_eq!(summary.count("applied"), 4);
+        drop(telling);
+        let (mut now, mut at_once) = (0_usize, 0);
+        while let Some(event) = heard.recv().await {
+            match event {
+                Event::Started { .. } => now += 1,
+                Event::Ended { .. } => now -= 1,
+                _ => {}
+            }
+            at_once = at_once.max(now);
+        }
+        // What is told as begun is begun. Before, all of them were looked at, each at the same time.
+        assert_eq!(at_once, most);
+        assert_eq!(summary.time, Duration::from_millis(4 / most as u64 * 1_020));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fault_stops_its_host_and_who_needs_it_and_nobody_else() {
     let (machines, cx, _) = hosts(&["a", "b", "c"]);
     machines[0].on(["apply", "1"], Answer::fails(1, "no such package"));

@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::{Upgrade, control_plane};
-use crate::bootstrap::engine::{self, Change, Check, Context, Disruption, StepError, StepId};
+use crate::bootstrap::engine::{self, Change, Check, Context, Disruption, Lane, StepError, StepId};
 use crate::bootstrap::spec::Host;
 use crate::bootstrap::steps::workers::static_pod;
 use crate::bootstrap::transport::Command;
@@ -43,8 +43,6 @@ impl Step {
 
     async fn make(&self, cx: &Context) -> Result<(), StepError> {
         let name = self.host.name.as_str();
-        // The batch is never closed.
-        let _turn = self.upgrade.batch.acquire().await;
         if let Some(failed) = self.upgrade.failed.get() {
             return Err(StepError::Refused {
                 reason: format!("{name} was left alone, since the upgrade of {failed} has failed"),
@@ -87,6 +85,10 @@ impl engine::Step for Step {
 
     fn follows(&self) -> Vec<StepId> {
         ["prepared", static_pod::STEP].map(|name| StepId::new(&self.host.name, name)).into()
+    }
+
+    fn lane(&self) -> Lane {
+        Lane::Batch(self.upgrade.batch)
     }
 
     fn disruption(&self) -> Option<Disruption> {
