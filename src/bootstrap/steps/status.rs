@@ -100,18 +100,36 @@ struct Told {
     healthy: BTreeSet<u64>,
 }
 
-/// Looks at everything, at so many hosts at once. Whatever cannot be seen is a fault; the rest is
-/// told nevertheless.
-pub async fn gather(shared: &Shared, cx: &Context, parallel: usize) -> Status {
+/// Looks at everything, or at the chosen hosts, at so many at once. Whatever cannot be seen is a fault; the
+/// rest is told nevertheless. Of hosts that were not chosen nothing is told, but of etcd all that is not
+/// well, if a chosen host has a member of it.
+pub async fn gather(
+    shared: &Shared,
+    cx: &Context,
+    chosen: Option<&BTreeSet<String>>,
+    parallel: usize,
+) -> Status {
     let cluster = &shared.cluster;
-    let looks = survey::each(&cluster.hosts, parallel, |host| Seen::of(shared, cx, host));
-    let (seen, external) = tokio::join!(looks, member::external(cx, cluster));
-    let (told, fault) = ask(shared, cx, &seen).await;
+    let is_meant = |name: &str| chosen.is_none_or(|chosen| chosen.contains(name));
+    let hosts = cluster.hosts.iter().filter(|host| is_meant(&host.name));
+    let looks = survey::each(hosts, parallel, |host| Seen::of(shared, cx, host));
+    let with_etcd = cluster.etcd_hosts().any(|host| is_meant(&host.name));
+    let external =
+        async { if with_etcd { member::external(cx, cluster).await } else { Default::default() } };
+    let (seen, external) = tokio::join!(looks, external);
+    let (mut told, fault) = match chosen {
+        None => ask(shared, cx, &seen).await,
+        Some(_) => ask_another(shared, cx).await,
+    };
     let mut faults: Vec<_> = fault.iter().map(ToString::to_string).collect();
-    let (members, etcd_faults) = match cluster.topology {
+    let (mut members, etcd_faults) = match cluster.topology {
         Topology::External => external,
         Topology::Stacked => member::stacked(cluster, &told, &seen),
     };
+    if chosen.is_some() {
+        told.nodes.retain(|node| is_meant(&node.name));
+        members.retain(|member| member.host.as_deref().is_some_and(is_meant));
+    }
     let mut status = Status {
         cluster: cluster.name.clone(),
         kubernetes_version: cluster.kubernetes_version.to_string(),
@@ -129,11 +147,13 @@ pub async fn gather(shared: &Shared, cx: &Context, parallel: usize) -> Status {
     }
     status.certificates.sort();
     faults.extend(faults::of_hosts(&status.hosts));
-    faults.extend(etcd_faults);
+    faults.extend(etcd_faults.into_iter().filter(|_| with_etcd));
     faults.extend(faults::of_nodes(&told.nodes, cluster.kubernetes_version));
     faults.extend(faults::of_api_servers(&status.hosts, cluster.kubernetes_version));
-    let extras = remove::unaccounted(cluster, told.nodes.clone(), told.members);
-    faults.extend(extras.iter().map(remove::Extra::note));
+    if chosen.is_none() {
+        let extras = remove::unaccounted(cluster, told.nodes.clone(), told.members);
+        faults.extend(extras.iter().map(remove::Extra::note));
+    }
     let is_extra = |node: &&Node| cluster.host(&node.name).is_none();
     status.hosts.extend(told.nodes.iter().filter(is_extra).map(HostStatus::unknown));
     faults.extend(proxy::faults(cluster, &status.proxies));
@@ -141,6 +161,20 @@ pub async fn gather(shared: &Shared, cx: &Context, parallel: usize) -> Status {
     status.healthy = faults.is_empty();
     status.faults = faults;
     status
+}
+
+/// Asks any control plane that serves, whether it was looked at or not. Nothing if there is no cluster yet.
+async fn ask_another(shared: &Shared, cx: &Context) -> (Told, Option<StepError>) {
+    let told = async {
+        match shared.serving(cx).await? {
+            Some(via) => survey::bounded(&via, all(shared, &Api::new(cx, &via))).await,
+            None => Ok(Told::default()),
+        }
+    };
+    match told.await {
+        Ok(told) => (told, None),
+        Err(error) => (Told::default(), Some(error)),
+    }
 }
 
 /// Asks a control plane that serves about the cluster; where none does, one whose etcd answers about

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::access::{Form, Reach};
+use super::access::{Access, Form};
 use super::job::{interrupts, unless_ended};
 use crate::bootstrap::steps::certs::Certificate;
 use crate::bootstrap::steps::status::{
@@ -15,26 +15,26 @@ use crate::cli::{CliError, output, runtime};
 #[command(after_help = "\
 Asks every host of the file, each for a minute at most, and changes nothing. What cannot be reached is
 shown as such, and the rest nevertheless. Exit 0 when all is well, 1 when something is not: then the
-last lines say what.
+last lines say what. With --host these hosts are shown alone, and only what is not well with them counts;
+of the others, control planes and etcd are asked as far as is needed for that.
 
 Examples:
   apiproxy bootstrap status --file cluster.yaml
+  apiproxy bootstrap status --host 'w[1-20]'
   apiproxy bootstrap status -o json | jq '.faults'")]
 pub(in crate::cli) struct Args {
     #[command(flatten)]
-    reach: Reach,
-    /// Form of the output.
-    #[arg(long, short, value_enum, default_value_t)]
-    output: Form,
+    access: Access,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    let site = args.reach.open("status")?;
+    let site = args.access.open("status")?;
     let status = runtime()?.block_on(async {
-        let work = async { Ok(gather(&site.shared, &site.cx, site.parallel).await) };
+        let work =
+            async { Ok(gather(&site.shared, &site.cx, site.chosen.as_ref(), site.parallel).await) };
         unless_ended(&mut interrupts()?, work).await
     })?;
-    match args.output {
+    match site.form {
         Form::Json => output::emit_json(&status)?,
         Form::Text => output::emit(&render(&status))?,
     }

@@ -7,7 +7,7 @@ use crate::bootstrap::steps::world::{World, cluster};
 
 async fn seen(world: &World) -> Status {
     world.later().await;
-    gather(&world.shared, &world.cx, PARALLEL).await
+    gather(&world.shared, &world.cx, None, PARALLEL).await
 }
 
 async fn whole() -> World {
@@ -157,4 +157,35 @@ fn a_spare_that_is_not_prepared_and_a_certificate_that_ends_are_told() {
     assert!(told(&one).contains("has ended"));
     one.ending = false;
     assert_eq!(told(&one), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn chosen_hosts_are_told_of_alone() {
+    let world = whole().await;
+    world.hosts["w2"].die("no power");
+    world.sim().nodes.get_mut("w2").unwrap().ready = false;
+    world.later().await;
+    let of = async |names: &[&str]| {
+        let chosen = names.iter().map(|name| (*name).to_owned()).collect();
+        gather(&world.shared, &world.cx, Some(&chosen), PARALLEL).await
+    };
+    let status = of(&["w1"]).await;
+    assert_eq!(status.faults, Vec::<String>::new());
+    assert!(status.healthy);
+    let names: Vec<_> = status.hosts.iter().map(|host| host.name.as_str()).collect();
+    assert_eq!((names, status.members.len(), status.proxies.len()), (vec!["w1"], 0, 1));
+    assert!(status.hosts[0].node.as_ref().is_some_and(|node| node.ready));
+    let status = of(&["w2"]).await;
+    assert!(status.faults.iter().any(|fault| fault.contains("no power")), "{:?}", status.faults);
+    assert!(status.faults.iter().all(|fault| fault.starts_with("w2: ")), "{:?}", status.faults);
+    // A member of etcd is well as long as all are.
+    world.sim().sick.insert(3);
+    world.later().await;
+    let status = of(&["cp1"]).await;
+    assert_eq!(status.members.len(), 1);
+    assert!(
+        status.faults.iter().any(|fault| fault.contains("2 of 3 members")),
+        "{:?}",
+        status.faults
+    );
 }
