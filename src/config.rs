@@ -34,7 +34,7 @@ pub use faults::{Fault, Faults, Place};
 pub use overrides::Overrides;
 pub use reference::{KeyDoc, markdown, reference, reference_markdown};
 
-pub(crate) use faults::{nearest, quoted, suggestion};
+pub(crate) use faults::{nearest, quoted, suggestion, without_logins};
 pub(crate) use file::read_text;
 #[cfg(test)]
 pub(crate) use probe::accepted_keys;

@@ -36,7 +36,7 @@ pub struct Fault {
 impl Fault {
     /// A fault without a hint.
     pub fn new(place: Place, message: impl Into<String>) -> Self {
-        Self { place, message: message.into(), hint: None }
+        Self { place, message: without_logins(&message.into()), hint: None }
     }
 
     /// The same fault, with what to do about it.
@@ -120,7 +120,7 @@ impl Faults {
         if let Place::Position { line, column } = fault.place
             && let Some(text) = self.source.lines().nth(line.saturating_sub(1))
         {
-            let (text, caret) = excerpt(text, column);
+            let (text, caret) = excerpt(&without_logins(text), column);
             let number = line.to_string();
             let gutter = " ".repeat(number.len());
             let rows = format!("\n  {number} | {text}\n  {gutter} | {}^", " ".repeat(caret));
@@ -168,6 +168,28 @@ fn excerpt(line: &str, column: usize) -> (String, usize) {
     (text, before - start + usize::from(start > 0))
 }
 
+/// A text in which addresses such as `https://user:password@host` and `user:password@host` have a mask in
+/// the place of the login: what is shown of a file must not tell it.
+pub(crate) fn without_logins(text: &str) -> String {
+    let is_end = |c: char| c.is_whitespace() || "'\"`,(){}[]".contains(c);
+    text.split_inclusive(is_end).map(without_login).collect()
+}
+
+/// The same of a word.
+fn without_login(word: &str) -> String {
+    let (scheme, rest) = match word.find("://") {
+        Some(at) => word.split_at(at + 3),
+        None => ("", word),
+    };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((login, host)) if !scheme.is_empty() || login.contains(':') => {
+            format!("{scheme}***@{host}{path}")
+        }
+        _ => word.to_owned(),
+    }
+}
+
 /// A text as it is quoted in a message: on one line, without control characters, not too long.
 pub(crate) fn quoted(text: &str) -> String {
     const LONGEST: usize = 80;
@@ -196,6 +218,26 @@ pub(crate) fn suggestion(wrong: &str, right: &[&str]) -> String {
         (None, _) => {
             let names: Vec<_> = right.iter().map(|name| format!("`{name}`")).collect();
             format!("use one of {}", names.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logins_in_addresses_are_not_shown() {
+        for (text, shown) in [
+            ("a: 'https://ops:x@m.local/k8s' # b", "a: 'https://***@m.local/k8s' # b"),
+            ("deb http://ops:x@y@m.local/debian main", "deb http://***@m.local/debian main"),
+            ("{ registry: ops:x@r.local:5000 }", "{ registry: ***@r.local:5000 }"),
+            ("https://token@m.local", "https://***@m.local"),
+        ] {
+            assert_eq!(without_logins(text), shown);
+        }
+        for text in ["r.local:5000/a@sha256:0", "ops@m.local", "https://m.local/a@b", "a: @b", ""] {
+            assert_eq!(without_logins(text), text);
         }
     }
 }

@@ -9,9 +9,6 @@ use super::ArtifactError;
 /// Kubernetes' repository; below it one for each minor release.
 pub const KUBERNETES: &str = "https://pkgs.k8s.io/core:/stable:";
 
-/// The first release that it has.
-const FIRST: Version = Version::new(1, 24, 0);
-
 /// The key that signs Kubernetes' repository; apt takes armoured keys under this ending.
 pub const KEYRING: &str = "/etc/apt/keyrings/kubernetes-apt-keyring.asc";
 
@@ -42,7 +39,7 @@ pub fn repository(cluster: &Cluster) -> Result<Option<Repository>, ArtifactError
         return Ok(None);
     };
     let version = cluster.kubernetes_version;
-    if version < FIRST && kubernetes_mirror.is_none() {
+    if version < Version::FIRST_PACKAGED && kubernetes_mirror.is_none() {
         return Err(ArtifactError::NoPackages(version));
     }
     let base = kubernetes_mirror.as_deref().unwrap_or(KUBERNETES).trim_end_matches('/');

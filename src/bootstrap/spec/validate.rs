@@ -100,7 +100,7 @@ impl Check<'_> {
             endpoint,
             topology: topology.unwrap_or_default(),
             network,
-            artifacts: self.artifacts(raw.artifacts.unwrap_or_default()),
+            artifacts: self.artifacts(raw.artifacts.unwrap_or_default(), kubernetes_version),
             etcd: self.etcd(raw.etcd.unwrap_or_default(), topology, &roster),
             monitoring: Monitoring {
                 enabled: monitoring.enabled.unwrap_or(true),

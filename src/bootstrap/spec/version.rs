@@ -20,6 +20,9 @@ pub struct Version {
 pub struct VersionError;
 
 impl Version {
+    /// The first release of Kubernetes that its own repository has packages of.
+    pub const FIRST_PACKAGED: Self = Self::new(1, 24, 0);
+
     /// The version of these numbers.
     pub const fn new(major: u32, minor: u32, patch: u32) -> Self {
         Self { major, minor, patch }

@@ -232,7 +232,11 @@ fn what_works_is_taken() {
         good(&spec);
     }
     for minor in [22, 36] {
-        let text = file("BASE").replace("v1.34.2", &format!("v1.{minor}.1"));
+        let spec = "BASE\nartifacts: { from: directory, path: ./artifacts }";
+        let text = file(spec).replace("v1.34.2", &format!("v1.{minor}.1"));
         assert_eq!(read(&text).unwrap().kubernetes_version.minor, minor);
     }
+    // The first release with packages.
+    let text = file("BASE").replace("v1.34.2", "v1.24.0");
+    assert_eq!(read(&text).unwrap().kubernetes_version.minor, 24);
 }

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use super::Check;
-use crate::bootstrap::spec::{Artifacts, shape};
-use crate::config::quoted;
+use crate::bootstrap::spec::{Artifacts, Version, shape};
+use crate::config::{quoted, without_logins};
 
 const AT: &str = "spec.artifacts";
 
 impl Check<'_> {
-    pub(super) fn artifacts(&mut self, raw: shape::Artifacts) -> Artifacts {
+    /// Those of a cluster of this version.
+    pub(super) fn artifacts(&mut self, raw: shape::Artifacts, version: Version) -> Artifacts {
         // A `from` that was refused says nothing about the others.
         let known = raw.from.is_some() || !self.around.document.has("spec.artifacts.from");
         match raw.from.unwrap_or_default() {
@@ -35,6 +36,9 @@ impl Check<'_> {
             }
             shape::From::Packages => {
                 self.no_path(raw.path.as_deref().filter(|_| known));
+                if known && raw.kubernetes_mirror.is_none() {
+                    self.packaged(version);
+                }
                 self.url(raw.kubernetes_mirror.as_deref());
                 self.sources(raw.distribution_mirror.as_deref());
                 self.registry(raw.registry.as_deref());
@@ -54,8 +58,33 @@ impl Check<'_> {
         }
     }
 
+    /// Has Kubernetes' own repository packages of this version?
+    fn packaged(&mut self, version: Version) {
+        if version < Version::FIRST_PACKAGED {
+            let message = format!("pkgs.k8s.io has packages from v1.24 on, and none of {version}");
+            let hint = "write `artifacts: { from: directory, path: .. }` and put its programs there, or name \
+                        a `kubernetesMirror` that has them";
+            self.fault("spec.kubernetesVersion", message, hint);
+        }
+    }
+
+    /// A login in an address would be readable by everyone on each host, and be in logs and backups.
+    fn has_login(&mut self, key: &str, text: &str) -> bool {
+        let found = without_logins(text) != text;
+        if found {
+            let message = "a user or password has no place in an address";
+            let hint = "take it out; put `machine HOST login USER password PASSWORD` into a file below \
+                        /etc/apt/auth.conf.d of each host, mode 0600, where apt and apiproxy read it";
+            self.fault(&format!("{AT}.{key}"), message, hint);
+        }
+        found
+    }
+
     fn url(&mut self, raw: Option<&str>) {
         let Some(text) = raw else { return };
+        if self.has_login("kubernetesMirror", text) {
+            return;
+        }
         let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
         if !rest.is_some_and(|rest| !rest.is_empty() && is_one_word(text)) {
             let hint = "write it as https://mirror.local/core:/stable:";
@@ -69,6 +98,9 @@ impl Check<'_> {
 
     fn sources(&mut self, raw: Option<&str>) {
         let Some(text) = raw else { return };
+        if self.has_login("distributionMirror", text) {
+            return;
+        }
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).peekable();
         let good = lines.peek().is_some()
             && lines.all(|line| line.starts_with("deb ") || line.starts_with("deb-src "));
@@ -81,6 +113,12 @@ impl Check<'_> {
 
     fn registry(&mut self, raw: Option<&str>) {
         let Some(text) = raw else { return };
+        if text.contains('@') {
+            let hint = "write it without; give containerd the login in its hosts.toml";
+            let message = "a user or password has no place in an address";
+            self.fault("spec.artifacts.registry", message, hint);
+            return;
+        }
         // The name of an image in it tells whether it is one.
         let name = format!("{text}/pause:1");
         let host = text.split('/').next().unwrap_or_default();

@@ -13,11 +13,16 @@ use crate::bootstrap::transport::Command;
 /// A slow mirror, a slow disk, and another apt-get that holds the lock for a while.
 const PATIENCE: Duration = Duration::from_mins(15);
 
-/// Fetches the key of the repository; `$1` its URL, `$2` its place.
+/// Fetches the key of the repository; `$1` its URL, `$2` its place. A mirror that wants a login gets the one
+/// that apt has for it: its auth.conf is a netrc.
 const FETCH_KEY: &str = r#"# fetch the key of the repository
 mkdir -p "${2%/*}"
-trap 'rm -f "$2.new"' EXIT
-if command -v curl >/dev/null; then curl -fsSL --retry 3 --connect-timeout 10 -o "$2.new" "$1"
+auth=$(mktemp)
+trap 'rm -f "$2.new" "$auth"' EXIT
+for file in /etc/apt/auth.conf /etc/apt/auth.conf.d/*.conf; do
+    if [ -f "$file" ]; then cat "$file" >>"$auth"; fi
+done
+if command -v curl >/dev/null; then curl -fsSL --netrc-optional --netrc-file "$auth" --retry 3 --connect-timeout 10 -o "$2.new" "$1"
 elif command -v wget >/dev/null; then wget -q -T 10 -O "$2.new" "$1"
 else echo "neither curl nor wget is installed" >&2; exit 1; fi
 grep -q 'BEGIN PGP PUBLIC KEY BLOCK' "$2.new" || { echo "no key at $1" >&2; exit 1; }
