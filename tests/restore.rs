@@ -211,8 +211,10 @@ fn wrong_input_is_refused(site: &Site, member: &Machine) {
     refused(&["--yes", "--from-member", "s1"], 2, "s1 is no etcd host");
     let asked = restore(&site.operator, &[]);
     assert_eq!(asked.code, Some(2), "{asked:?}");
-    assert!(asked.stdout.contains("All that was written since then is lost."), "{asked:?}");
     assert!(asked.stderr.contains("there is no terminal to ask on"), "{asked:?}");
+    let shown = restore(&site.operator, &["--dry-run"]);
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    assert!(shown.stdout.contains("All that was written since then is lost."), "{shown:?}");
     let after = member.exec("systemctl show -p MainPID --value apiproxy-etcd.service");
     assert_eq!(before, after, "nobody touched it");
 }

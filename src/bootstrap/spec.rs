@@ -8,6 +8,7 @@ mod draft;
 mod edit;
 mod error;
 mod example;
+mod inputs;
 mod overrides;
 mod range;
 mod recipient;
@@ -52,7 +53,7 @@ pub const KIND: &str = "Cluster";
 ///
 /// The file cannot be read or is no valid cluster: all its faults are told at once.
 pub fn load(path: &Path) -> Result<Cluster, SpecError> {
-    parse_file(path, &read_text(path)?, None)
+    Loaded::read(path).map(|loaded| loaded.cluster)
 }
 
 /// Reads a cluster from the text of this file, and from that of its table of hosts in place of what the
@@ -112,17 +113,40 @@ fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The texts that a cluster is read from: the file, then the table of hosts that it names.
-///
-/// # Errors
-/// As [`load`], but only as far as they cannot be read.
-pub fn sources(path: &Path) -> Result<Vec<SourceFile>, SpecError> {
-    let read = |path: &Path| -> Result<SourceFile, SpecError> {
-        Ok(SourceFile { name: name_of(path), content: read_text(path)? })
-    };
-    let file = read(path)?;
-    let table = edit::table_of(&file.content);
-    let base = path.parent().unwrap_or(Path::new(""));
-    let table = table.map(|table| read(&base.join(table))).transpose()?;
-    Ok([file].into_iter().chain(table).collect())
+/// A cluster, and the texts that it was read from. They are read once: whoever changes a file meanwhile
+/// changes the next run, not half of this one.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The file.
+    file: (PathBuf, String),
+    /// The table of hosts that it names.
+    table: Option<(PathBuf, String)>,
+}
+
+impl Loaded {
+    /// Reads a file, and the table of hosts that it may name.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn read(path: &Path) -> Result<Self, SpecError> {
+        let text = read_text(path)?;
+        let table = edit::table_of(&text);
+        let table = table.map(|table| path.parent().unwrap_or(Path::new("")).join(table));
+        // Of one that cannot be read, the file is told with the line that names it.
+        let table = table.and_then(|table| read_text(&table).ok().map(|rows| (table, rows)));
+        let rows = table.as_ref().map(|(_, rows)| rows.as_str());
+        let cluster = parse_file(path, &text, rows)?;
+        Ok(Self { cluster, file: (path.to_owned(), text), table })
+    }
+
+    /// The texts: the file, then its table of hosts.
+    pub fn sources(&self) -> Vec<SourceFile> {
+        let source = |(path, content): &(PathBuf, String)| SourceFile {
+            name: name_of(path),
+            content: content.clone(),
+        };
+        [&self.file].into_iter().chain(&self.table).map(source).collect()
+    }
 }

@@ -13,6 +13,7 @@ use super::CliError;
 pub(super) enum Format {
     /// For people.
     #[default]
+    #[value(alias = "text")]
     Table,
     /// For programs: one document, stable keys.
     Json,

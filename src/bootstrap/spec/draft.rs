@@ -4,9 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::edit::{EditError, table_of, with_replacement, with_version};
-use super::{Cluster, Host, SourceFile, SpecError, Version, name_of, parse_file};
-use crate::config::read_text;
+use super::edit::{EditError, with_replacement, with_version};
+use super::{Cluster, Host, Loaded, SourceFile, SpecError, Version, name_of, parse_file};
 
 /// A cluster file, and the table of hosts that it may name, with new texts, which were read again and
 /// say what was wished.
@@ -40,26 +39,27 @@ impl Draft {
     /// The file with another version of Kubernetes.
     ///
     /// # Errors
-    /// It cannot be read, or not be changed, or that version is not supported.
-    pub fn with_version(path: &Path, version: Version) -> Result<Self, DraftError> {
-        let before = read(path)?;
-        let said = parse_file(path, &before, None)?;
+    /// It cannot be changed, or that version is not supported.
+    pub fn with_version(said: &Loaded, version: Version) -> Result<Self, DraftError> {
+        let (path, before) = said.file.clone();
         let after = with_version(&before, version)?;
-        let wished = Cluster { kubernetes_version: version, ..said };
-        Self::of(vec![Text { path: path.to_owned(), before, after }], wished)
+        let wished = Cluster { kubernetes_version: version, ..said.cluster.clone() };
+        let table = said.table.clone();
+        let table = table.map(|(path, rows)| Text { path, before: rows.clone(), after: rows });
+        Self::of([Text { path, before, after }].into_iter().chain(table).collect(), wished)
     }
 
     /// The file in which `new` has the place of `old`, as `wished` has it.
     ///
     /// # Errors
-    /// It cannot be read or not be changed, or what comes out is no valid cluster.
+    /// It cannot be changed, or what comes out is no valid cluster.
     pub fn with_replacement(
-        path: &Path,
+        said: &Loaded,
         wished: &Cluster,
         old: &str,
         new: &Host,
     ) -> Result<Self, DraftError> {
-        Self::with_replacements(path, wished, &[(old.to_owned(), new.clone())])
+        Self::with_replacements(said, wished, &[(old.to_owned(), new.clone())])
     }
 
     /// The file in which several hosts have the places of others, as `wished` has it.
@@ -67,23 +67,21 @@ impl Draft {
     /// # Errors
     /// As [`Draft::with_replacement`].
     pub fn with_replacements(
-        path: &Path,
+        said: &Loaded,
         wished: &Cluster,
         pairs: &[(String, Host)],
     ) -> Result<Self, DraftError> {
-        let before = read(path)?;
-        let base = path.parent().unwrap_or(Path::new(""));
-        let table = table_of(&before).map(|table| base.join(table));
-        let rows = table.as_deref().map(read).transpose()?;
+        let (path, before) = said.file.clone();
+        let (table, rows) = said.table.clone().unzip();
         let (mut after, mut new_rows) = (before.clone(), rows.clone());
         for (old, new) in pairs {
             // One that is not there was replaced before.
-            if parse_file(path, &after, new_rows.as_deref())?.host(old).is_some() {
+            if parse_file(&path, &after, new_rows.as_deref())?.host(old).is_some() {
                 let (text, table) = with_replacement(&after, new_rows.as_deref(), old, new)?;
                 (after, new_rows) = (text, table.or(new_rows));
             }
         }
-        let mut texts = vec![Text { path: path.to_owned(), before, after }];
+        let mut texts = vec![Text { path, before, after }];
         if let (Some(path), Some(before), Some(after)) = (table, rows, new_rows) {
             texts.push(Text { path, before, after });
         }
@@ -164,10 +162,6 @@ impl Text {
     }
 }
 
-fn read(path: &Path) -> Result<String, DraftError> {
-    Ok(read_text(path).map_err(SpecError::from)?)
-}
-
 fn odd(what: &str) -> DraftError {
     let reason = format!("{what} is written in a way that is not understood");
     let remedy = "change it by hand, and run this again".to_owned();
@@ -187,6 +181,10 @@ mod tests {
     use super::*;
     use crate::bootstrap::spec::{Topology, example};
 
+    fn read(path: &Path) -> Loaded {
+        Loaded::read(path).unwrap()
+    }
+
     #[test]
     fn a_file_is_written_as_a_whole_with_its_permissions_and_only_unchanged() {
         let folder = tempfile::tempdir().unwrap();
@@ -196,7 +194,7 @@ mod tests {
         fs::write(&real, &text).unwrap();
         fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
-        let draft = Draft::with_version(&link, Version::new(1, 35, 1)).unwrap();
+        let draft = Draft::with_version(&read(&link), Version::new(1, 35, 1)).unwrap();
         assert_eq!(draft.cluster().kubernetes_version, Version::new(1, 35, 1));
         let diff = draft.diff().unwrap();
         assert!(
@@ -209,7 +207,7 @@ mod tests {
         assert_eq!(fs::read_to_string(&real).unwrap(), text.replace("v1.34.2", "v1.35.1"));
         assert!(draft.write().unwrap_err().to_string().contains("run this again"));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left beside it");
-        let same = Draft::with_version(&link, Version::new(1, 35, 1)).unwrap();
+        let same = Draft::with_version(&read(&link), Version::new(1, 35, 1)).unwrap();
         assert_eq!(same.diff(), None);
         same.write().unwrap();
     }
@@ -219,12 +217,36 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cluster.yaml");
         fs::write(&path, example(Topology::Stacked, "prod")).unwrap();
-        let error = Draft::with_version(&path, Version::new(1, 99, 0)).unwrap_err().to_string();
+        let error =
+            Draft::with_version(&read(&path), Version::new(1, 99, 0)).unwrap_err().to_string();
         assert!(error.contains("v1.99.0 is not supported"), "{error}");
         // Not what the caller wished: nothing that is not understood is written.
-        let after = super::super::load(&path).unwrap();
+        let said = read(&path);
+        let after = said.cluster.clone();
         let new = after.host("s1").unwrap().clone();
-        let error = Draft::with_replacement(&path, &after, "w1", &new).unwrap_err().to_string();
+        let error = Draft::with_replacement(&said, &after, "w1", &new).unwrap_err().to_string();
         assert!(error.contains("change it by hand"), "{error}");
+    }
+
+    #[test]
+    fn all_of_a_run_is_by_the_text_that_was_read_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cluster.yaml");
+        let text = example(Topology::Stacked, "prod")
+            .replace("  hosts:", "  hostsFrom: more.csv\n  hosts:");
+        fs::write(&path, &text).unwrap();
+        fs::write(folder.path().join("more.csv"), "name,address\nw9,10.0.9.9\n").unwrap();
+        let loaded = read(&path);
+        fs::write(&path, text.replace("v1.34.2", "v1.33.0")).unwrap();
+        fs::write(folder.path().join("more.csv"), "name,address\nw8,10.0.9.8\n").unwrap();
+        assert!(loaded.cluster.host("w9").is_some());
+        let sources = loaded.sources();
+        assert_eq!((&sources[0].content, sources[1].name.as_str()), (&text, "more.csv"));
+        assert!(sources[1].content.contains("w9"));
+        // What is made of it is made of that text, and not written over another.
+        let draft = Draft::with_version(&loaded, Version::new(1, 35, 1)).unwrap();
+        assert!(draft.cluster().host("w9").is_some());
+        assert!(draft.sources()[1].content.contains("w9"));
+        assert!(draft.write().unwrap_err().to_string().contains("in the meantime"));
     }
 }

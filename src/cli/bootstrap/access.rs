@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use super::prompt;
 use crate::bootstrap::engine::{Context, PARALLEL, RunLog, Step, reach, reach_host};
 use crate::bootstrap::pki::Store;
-use crate::bootstrap::spec::{self, Cluster, Host, Selection, SourceFile};
+use crate::bootstrap::spec::{Cluster, Host, Loaded, Selection, SourceFile};
 use crate::bootstrap::steps;
 use crate::bootstrap::steps::documents::Rendered;
 use crate::bootstrap::steps::etcd::{KeyHome, Keys, Renewal};
@@ -26,6 +26,7 @@ pub(super) const FILE: &str = "cluster.yaml";
 pub(super) enum Form {
     /// For people.
     #[default]
+    #[value(alias = "table")]
     Text,
     /// For programs.
     Json,
@@ -46,7 +47,7 @@ pub(super) struct Reach {
     /// Configuration of ssh in place of ~/.ssh/config.
     #[arg(long, value_name = "FILE")]
     ssh_config: Option<PathBuf>,
-    /// Where the log of the run goes [default: ~/.local/state/apiproxy/runs].
+    /// Where the log of the run goes [default: ~/.local/state/apiproxy/runs]; the newest 50 are kept.
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
 }
@@ -124,10 +125,17 @@ impl Site {
 impl Reach {
     /// Reads the file and begins the log. No host is reached yet.
     pub(super) fn open(&self, command: &str) -> Result<Site, CliError> {
-        self.begin(Arc::new(load(&self.file)?), command)
+        let loaded = load(&self.file)?;
+        let sources = loaded.sources();
+        self.begin(Arc::new(loaded.cluster), sources, command)
     }
 
-    fn begin(&self, cluster: Arc<Cluster>, command: &str) -> Result<Site, CliError> {
+    fn begin(
+        &self,
+        cluster: Arc<Cluster>,
+        sources: Vec<SourceFile>,
+        command: &str,
+    ) -> Result<Site, CliError> {
         let dialing = Dialing {
             accept_new: self.accept_new,
             sudo_password: self.ask_sudo_password.then(prompt::sudo_password).transpose()?,
@@ -138,8 +146,6 @@ impl Reach {
             CliError::Failed(format!("cannot make a folder for the sockets of ssh: {error}"))
         })?;
         let keys = Arc::new(keys(&cluster)?);
-        let sources =
-            spec::sources(&self.file).map_err(|error| CliError::Usage(error.to_string()))?;
         let log = Arc::new(self.log(command)?);
         let dialer = Arc::new(dialer);
         let cx = reach(&cluster, &dialer, &log);
@@ -171,9 +177,15 @@ impl Whole {
         self.output
     }
 
-    /// Begins the log of a command about this cluster. No host is reached yet.
-    pub(super) fn open(&self, cluster: Arc<Cluster>, command: &str) -> Result<Site, CliError> {
-        let site = self.reach.begin(cluster, command)?;
+    /// Begins the log of a command about this cluster, which was read from these texts. No host is reached
+    /// yet.
+    pub(super) fn open(
+        &self,
+        cluster: Arc<Cluster>,
+        sources: Vec<SourceFile>,
+        command: &str,
+    ) -> Result<Site, CliError> {
+        let site = self.reach.begin(cluster, sources, command)?;
         Ok(Site { parallel: self.parallel, form: self.output, ..site })
     }
 }
@@ -181,9 +193,20 @@ impl Whole {
 impl Access {
     /// Reads the file and begins the log. No host is reached yet.
     pub(super) fn open(&self, command: &str) -> Result<Site, CliError> {
-        let cluster = Arc::new(load(self.whole.file())?);
-        let chosen = self.chosen(&cluster)?;
-        Ok(Site { chosen, ..self.whole.open(cluster, command)? })
+        self.open_if(command, |_| Ok(()))
+    }
+
+    /// The same, if what was read is found to do.
+    pub(super) fn open_if(
+        &self,
+        command: &str,
+        does: impl FnOnce(&Loaded) -> Result<(), CliError>,
+    ) -> Result<Site, CliError> {
+        let loaded = load(self.whole.file())?;
+        let chosen = self.chosen(&loaded.cluster)?;
+        does(&loaded)?;
+        let sources = loaded.sources();
+        Ok(Site { chosen, ..self.whole.open(Arc::new(loaded.cluster), sources, command)? })
     }
 
     /// The form of the output.
@@ -207,15 +230,20 @@ impl Access {
     }
 }
 
-/// Reads a cluster file.
-pub(super) fn load(file: &Path) -> Result<Cluster, CliError> {
+/// Reads a cluster file: once in a run.
+pub(super) fn load(file: &Path) -> Result<Loaded, CliError> {
     if file == Path::new(FILE) && !file.exists() {
         return Err(CliError::Usage(format!(
             "there is no {FILE} here; name the file with --file, or begin one with \
              `apiproxy bootstrap new --output {FILE}`"
         )));
     }
-    spec::load(file).map_err(|error| CliError::Usage(error.to_string()))
+    Loaded::read(file).map_err(|error| CliError::Usage(error.to_string()))
+}
+
+/// Looks at what the file names on this machine, for commands that use it.
+pub(super) fn inputs(loaded: &Loaded) -> Result<(), CliError> {
+    loaded.inputs().map_err(|error| CliError::Usage(error.to_string()))
 }
 
 /// The authority of the cluster's etcd, which stays with the operator.

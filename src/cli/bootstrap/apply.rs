@@ -1,7 +1,7 @@
 //! `apiproxy bootstrap apply`: makes the hosts what the file says.
 
-use super::access::{Access, Site};
-use super::job::{Consent, Job, interrupts, unless_ended};
+use super::access::{Access, Site, inputs};
+use super::job::{Consent, Job, conclude, interrupts, unless_ended};
 use super::leaving;
 use crate::cli::{CliError, runtime};
 
@@ -18,7 +18,7 @@ the same time as -j says. A host that does not answer is given up.
 
 The first Ctrl-C lets running steps end and begins no other, the second kills them; running it again
 goes on from there. Exit 0 when all is as the file says, 1 when something is not, 2 when the cluster
-file is wrong. With -o json, one event a line.")]
+file is wrong. With -o json, one event a line, the last of them `summary`, whatever came of it.")]
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     access: Access,
@@ -37,13 +37,17 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         let problem = "--prune goes by the whole file; give no --host with it";
         return Err(CliError::Usage(problem.to_owned()));
     }
-    let mut site = args.access.open("apply")?;
-    runtime()?.block_on(async {
+    let mut site = args.access.open_if("apply", |said| {
+        inputs(said)?;
+        args.consent.can_be_had()
+    })?;
+    let result = runtime()?.block_on(async {
         let mut interrupts = interrupts()?;
         let job = unless_ended(&mut interrupts, job(&mut site, args.prune)).await?;
         let job = Job { fit_only: !args.skip_preflight, ..job };
         job.carry_out(&site, &args.consent, &mut interrupts).await.map(drop)
-    })
+    });
+    conclude(&site, result)
 }
 
 async fn job(site: &mut Site, prune: bool) -> Result<Job, CliError> {

@@ -4,12 +4,11 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::access;
+use super::access::{self, Form};
 use crate::bootstrap::artifacts::{self, Directory, Image, Listing, Row, State, images, manifest};
 use crate::bootstrap::preflight::arch;
 use crate::bootstrap::spec::{Artifacts, Cluster};
-use crate::cli::CliError;
-use crate::cli::output::{self, Format};
+use crate::cli::{CliError, output};
 
 /// Commands about artifacts.
 #[derive(Debug, clap::Subcommand)]
@@ -36,12 +35,12 @@ pub(in crate::cli) struct List {
     directory: Option<PathBuf>,
     /// Form of the output.
     #[arg(long, short, value_enum, default_value_t)]
-    output: Format,
+    output: Form,
 }
 
 pub(in crate::cli) fn run(args: &Args) -> Result<(), CliError> {
     let Args::List(args) = args;
-    let mut cluster = access::load(&args.file)?;
+    let mut cluster = access::load(&args.file)?.cluster;
     if let Some(directory) = &args.directory {
         cluster.artifacts = Artifacts::Directory(directory.clone());
     }
@@ -50,8 +49,8 @@ pub(in crate::cli) fn run(args: &Args) -> Result<(), CliError> {
     let listing = artifacts::list(&cluster, &archs, kubeadms_list(&cluster, own))
         .map_err(|error| CliError::Failed(error.to_string()))?;
     match args.output {
-        Format::Json => output::emit_json(&listing)?,
-        Format::Table => output::emit(&render(&listing))?,
+        Form::Json => output::emit_json(&listing)?,
+        Form::Text => output::emit(&render(&listing))?,
     }
     if listing.complete || listing.directory.is_none() { Ok(()) } else { Err(CliError::Unwell) }
 }

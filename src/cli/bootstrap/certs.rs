@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::access::{Access, Form};
-use super::job::{Consent, Ending, Job, interrupts, unless_ended};
+use super::job::{Consent, Ending, Job, conclude, interrupts, unless_ended};
 use crate::bootstrap::spec::Role;
 use crate::bootstrap::steps::certs::renew::steps;
 use crate::bootstrap::steps::certs::{Certificate, Renewer, Table, Unreached, table};
@@ -79,10 +79,10 @@ fn show(access: &Access) -> Result<(), CliError> {
 }
 
 fn renew(args: &Renew) -> Result<(), CliError> {
-    let site = args.access.open("certs-renew")?;
+    let site = args.access.open_if("certs-renew", |_| args.consent.can_be_had())?;
     let renewing = steps(&site.shared, &site.keys, args.days);
     let job = Job::new(&site, "apiproxy bootstrap certs renew", &renewing)?;
-    runtime()?.block_on(async {
+    let result = runtime()?.block_on(async {
         let ending = job.carry_out(&site, &args.consent, &mut interrupts()?).await?;
         let planes = site.cluster.with_role(Role::ControlPlane).next().is_some();
         if ending == Ending::Applied && planes && site.form == Form::Text {
@@ -92,7 +92,8 @@ fn renew(args: &Renew) -> Result<(), CliError> {
             )?;
         }
         Ok(())
-    })
+    });
+    conclude(&site, result)
 }
 
 fn render(table: &Table) -> String {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::access::{Access, Form};
+use super::access::{Access, Form, inputs};
 use super::job::{interrupts, unless_ended};
 use crate::bootstrap::engine::{Locks, Owner};
 use crate::bootstrap::preflight::{self, Fixed, Level, Report};
@@ -46,7 +46,7 @@ struct Mended<'a> {
 }
 
 pub(in crate::cli) fn run(args: &Args) -> Result<(), CliError> {
-    let mut site = args.access.open("check")?;
+    let mut site = args.access.open_if("check", inputs)?;
     if let Some(chosen) = &site.chosen {
         site.cx.hosts.retain(|host, _| chosen.contains(host));
     }

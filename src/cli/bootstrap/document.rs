@@ -4,7 +4,18 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::bootstrap::engine::{Disruption, Plan, Planned, Prediction, State, Summary};
+use crate::bootstrap::engine::{Disruption, Plan, Planned, Prediction, State, StepError, Summary};
+
+/// What is shown around a plan.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Around<'a> {
+    /// What is expected at disruptive steps, by their places.
+    pub(super) predictions: &'a BTreeMap<usize, Prediction>,
+    /// The hosts that are to be changed and are not fit, each with why and what to do.
+    pub(super) unfit: &'a BTreeMap<String, StepError>,
+    /// What the user has to know besides, a line each.
+    pub(super) notes: &'a [String],
+}
 
 /// A plan: stable keys.
 #[derive(Debug, Serialize)]
@@ -13,9 +24,19 @@ pub(super) struct PlanDocument {
     /// Nothing to do, as far as the user asked.
     done: bool,
     steps: Vec<StepDocument>,
+    /// The hosts that are not fit, and would be left alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unfit: Vec<UnfitDocument>,
     /// What the user has to know besides.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UnfitDocument {
+    host: String,
+    why: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -38,14 +59,15 @@ struct StepDocument {
 }
 
 impl PlanDocument {
-    pub(super) fn new(
-        plan: &Plan,
-        predictions: &BTreeMap<usize, Prediction>,
-        notes: &[String],
-    ) -> Self {
+    pub(super) fn new(plan: &Plan, around: Around<'_>) -> Self {
+        let Around { predictions, unfit, notes } = around;
         let steps = plan.steps.iter().enumerate();
         let steps = steps.map(|(at, step)| StepDocument::new(step, predictions.get(&at).cloned()));
-        Self { done: plan.is_done(), steps: steps.collect(), notes: notes.to_vec() }
+        let unfit = unfit.iter();
+        let unfit = unfit
+            .map(|(host, why)| UnfitDocument { host: host.clone(), why: why.to_string() })
+            .collect();
+        Self { done: plan.is_done(), steps: steps.collect(), unfit, notes: notes.to_vec() }
     }
 }
 
@@ -85,8 +107,8 @@ pub(super) fn why(state: &State) -> Option<String> {
     }
 }
 
-/// The last line of `apply -o json`.
-#[derive(Debug, Serialize)]
+/// The last line of `apply -o json`, whatever came of it.
+#[derive(Debug, Default, Serialize)]
 #[serde(tag = "event", rename = "summary", rename_all = "camelCase")]
 pub(super) struct SummaryDocument {
     done: bool,
@@ -97,6 +119,9 @@ pub(super) struct SummaryDocument {
     interrupted: usize,
     seconds: f64,
     log: String,
+    /// Why nothing was begun, if nothing could be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 impl SummaryDocument {
@@ -110,6 +135,12 @@ impl SummaryDocument {
             interrupted: summary.count("interrupted"),
             seconds: summary.time.as_secs_f64(),
             log: log.display().to_string(),
+            error: None,
         }
+    }
+
+    /// Of a run in which nothing could be begun.
+    pub(super) fn failed(error: String, log: &std::path::Path) -> Self {
+        Self { error: Some(error), log: log.display().to_string(), ..Self::default() }
     }
 }

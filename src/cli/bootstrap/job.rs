@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::json;
 
 use super::access::{Form, Site};
-use super::document::{PlanDocument, SummaryDocument};
+use super::document::{Around, PlanDocument, SummaryDocument};
 use super::progress::Progress;
 use super::{file, prompt, report};
 use crate::bootstrap::engine::{
@@ -19,6 +20,7 @@ use crate::cli::{CliError, output};
 use crate::signal::Terminations;
 
 /// Flags of commands that change hosts.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, clap::Args)]
 pub(super) struct Consent {
     /// Do not ask.
@@ -30,6 +32,19 @@ pub(super) struct Consent {
     /// Show what will change in files.
     #[arg(long)]
     diff: bool,
+    /// Show the plan and end: nothing is asked and nothing is changed.
+    #[arg(long, conflicts_with_all = ["yes", "break_lock"])]
+    dry_run: bool,
+}
+
+impl Consent {
+    /// Before long work: can the user be asked, if he has to be?
+    ///
+    /// # Errors
+    /// He has to be, and there is no terminal.
+    pub(super) fn can_be_had(&self) -> Result<(), CliError> {
+        if self.yes || self.dry_run { Ok(()) } else { prompt::terminal() }
+    }
 }
 
 /// How the user is asked.
@@ -62,6 +77,8 @@ pub(super) struct Job {
 pub(super) enum Ending {
     /// All was so already.
     Nothing,
+    /// The plan was shown, and no more was wished.
+    Shown,
     /// What was missing was applied.
     Applied,
 }
@@ -84,38 +101,41 @@ impl Job {
         })
     }
 
-    /// Carries it out, as far as the user agrees. Faults of steps are told already when this fails
-    /// with [`CliError::Unwell`].
+    /// Carries it out, as far as the user agrees. When this fails with [`CliError::Unwell`], what failed was
+    /// told, and the last event too.
     pub(super) async fn carry_out(
         &self,
         site: &Site,
         consent: &Consent,
         interrupts: &mut Terminations,
     ) -> Result<Ending, CliError> {
+        let begun = Instant::now();
         let work = async {
             let plan = look(site, &self.graph, Progress::of_run(site.form)).await?;
-            self.show(site, &plan, consent.diff).await?;
-            Ok(plan)
+            let unfit =
+                if self.fit_only { unfit(site, &plan, &self.graph).await } else { BTreeMap::new() };
+            self.show(site, &plan, &unfit, consent.diff).await?;
+            Ok((plan, unfit))
         };
-        let plan = unless_ended(interrupts, work).await?;
+        let (plan, unfit) = unless_ended(interrupts, work).await?;
+        let untouched = || tell_json(site, &Summary::untouched(&plan, begun.elapsed()));
+        if consent.dry_run {
+            untouched()?;
+            return Ok(Ending::Shown);
+        }
         if plan.is_done() && self.draft.is_none() {
+            untouched()?;
             return Ok(Ending::Nothing);
         }
         let mut touched = plan.touched(&self.graph);
         if touched.is_empty() && !plan.is_done() {
+            untouched()?;
             return Err(CliError::Unwell);
         }
         // Hosts that were given up are not there to be locked.
         touched.retain(|host| site.cx.hosts.contains_key(host));
-        let examine = async { Ok(self.unfit(site, &plan, &touched).await) };
-        let unfit = unless_ended(interrupts, examine).await?;
+        some_are_fit(&touched, &unfit)?;
         let permission = async {
-            // Else the run tells of them.
-            if !consent.yes && site.form == Form::Text {
-                let lines =
-                    unfit.values().map(|error| format!("not fit, and left alone: {error}\n"));
-                output::emit(&lines.collect::<String>())?;
-            }
             if !consent.yes && !self.question.ask().await? {
                 return Err(CliError::Failed("nothing was changed".to_owned()));
             }
@@ -150,33 +170,22 @@ impl Job {
         hosts.map(|host| host.name.clone()).filter(|host| !touched.contains(host)).collect()
     }
 
-    /// The hosts that are to be changed and must not be as they are, each with what to do about it.
-    async fn unfit(
+    /// The plan before it is carried out.
+    async fn show(
         &self,
         site: &Site,
         plan: &Plan,
-        touched: &BTreeSet<String>,
-    ) -> BTreeMap<String, StepError> {
-        if !self.fit_only {
-            return BTreeMap::new();
-        }
-        // Of the ways to a host that is gone there is nothing to say.
-        let (gone, mut cluster) = (plan.gone(), (*site.cluster).clone());
-        cluster.hosts.retain(|host| !gone.contains_key(&host.name));
-        let mut hosts = site.cx.hosts.clone();
-        hosts.retain(|host, _| touched.contains(host));
-        preflight::examine(&cluster, &hosts, site.parallel).await.unfit()
-    }
-
-    /// The plan before it is carried out.
-    async fn show(&self, site: &Site, plan: &Plan, diff: bool) -> Result<(), CliError> {
+        unfit: &BTreeMap<String, StepError>,
+        diff: bool,
+    ) -> Result<(), CliError> {
         let predictions = foretell(site, self.guarded.as_deref(), plan).await;
+        let around = Around { predictions: &predictions, unfit, notes: &self.notes };
         match site.form {
             Form::Json => {
-                let document = PlanDocument::new(plan, &predictions, &self.notes);
+                let document = PlanDocument::new(plan, around);
                 output::emit(&output::json_line(&json!({ "event": "plan", "plan": document }))?)
             }
-            Form::Text => output::emit(&report::plan(plan, &predictions, &self.notes, diff)),
+            Form::Text => output::emit(&report::plan(plan, around, diff)),
         }
     }
 
@@ -279,16 +288,89 @@ pub(super) async fn foretell(
     }
 }
 
-/// What became of the steps.
-fn tell(site: &Site, summary: &Summary) -> Result<(), CliError> {
+/// The hosts that are to be changed and must not be as they are, each with what to do about it.
+pub(super) async fn unfit(site: &Site, plan: &Plan, graph: &Graph) -> BTreeMap<String, StepError> {
+    let touched = plan.touched(graph);
+    // Of the ways to a host that is gone there is nothing to say.
+    let (gone, mut cluster) = (plan.gone(), (*site.cluster).clone());
+    cluster.hosts.retain(|host| !gone.contains_key(&host.name));
+    let mut hosts = site.cx.hosts.clone();
+    hosts.retain(|host, _| touched.contains(host));
+    if hosts.is_empty() {
+        return BTreeMap::new();
+    }
+    preflight::examine(&cluster, &hosts, site.parallel).await.unfit()
+}
+
+/// Is there anything that may be done? Hosts that are not fit are left alone.
+fn some_are_fit(
+    touched: &BTreeSet<String>,
+    unfit: &BTreeMap<String, StepError>,
+) -> Result<(), CliError> {
+    let them = match touched.len() {
+        0 => return Ok(()),
+        _ if touched.iter().any(|host| !unfit.contains_key(host)) => return Ok(()),
+        1 => "the only host that is to be changed is not fit".to_owned(),
+        hosts => format!("none of the {hosts} hosts that are to be changed is fit"),
+    };
+    Err(CliError::Failed(format!(
+        "{them}, and nothing was changed: mend what the plan tells of them, as `apiproxy bootstrap check` \
+         does too, or go on nevertheless with --skip-preflight"
+    )))
+}
+
+/// How a command ends whose output are events: the last of them tells of what it could not begin, too. What
+/// was told already ([`CliError::Unwell`]) is not told again.
+pub(super) fn conclude<T>(site: &Site, result: Result<T, CliError>) -> Result<T, CliError> {
+    if let Err(error @ (CliError::Failed(_) | CliError::Usage(_))) = &result {
+        let text = error.to_string();
+        site.log.note("summary", json!({ "done": false, "error": text }));
+        if site.form == Form::Json {
+            let document = SummaryDocument::failed(text, site.log.path());
+            output::emit(&output::json_line(&document)?)?;
+        }
+    }
+    result
+}
+
+/// The last event, for programs.
+fn tell_json(site: &Site, summary: &Summary) -> Result<(), CliError> {
     let path = site.log.path();
     site.log.note("summary", json!({ "done": summary.is_done() }));
     match site.form {
-        Form::Json => output::emit(&output::json_line(&SummaryDocument::new(summary, path))?)?,
-        Form::Text => output::emit(&report::summary(summary, path))?,
+        Form::Json => output::emit(&output::json_line(&SummaryDocument::new(summary, path))?),
+        Form::Text => Ok(()),
+    }
+}
+
+/// What became of the steps.
+fn tell(site: &Site, summary: &Summary) -> Result<(), CliError> {
+    let path = site.log.path();
+    tell_json(site, summary)?;
+    if site.form == Form::Text {
+        output::emit(&report::summary(summary, path))?;
     }
     if let Some(fault) = site.log.fault() {
         output::complain(&format!("the log {} is not complete: {fault}", path.display()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_without_any_fit_host_does_not_begin() {
+        let refused = || StepError::Unverified("port 6443 is taken".to_owned());
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let unfit = [("a".to_owned(), refused()), ("b".to_owned(), refused())].into();
+        assert!(some_are_fit(&names(&["a", "b", "c"]), &unfit).is_ok());
+        assert!(some_are_fit(&BTreeSet::new(), &unfit).is_ok());
+        let text = some_are_fit(&names(&["a", "b"]), &unfit).unwrap_err().to_string();
+        assert!(text.starts_with("none of the 2 hosts that are to be changed is fit"), "{text}");
+        assert!(text.contains("bootstrap check` does too, or go on"), "{text}");
+        let text = some_are_fit(&names(&["b"]), &unfit).unwrap_err().to_string();
+        assert!(text.starts_with("the only host that is to be changed is not fit"), "{text}");
+    }
 }

@@ -40,7 +40,10 @@ impl Drop for Quiet<'_> {
 /// Asks for sudo's password.
 pub(super) fn sudo_password() -> Result<Secret, CliError> {
     let failed = |error: io::Error| {
-        CliError::Usage(format!("--ask-sudo-password needs a terminal to ask on: {error}"))
+        CliError::Usage(format!(
+            "--ask-sudo-password needs a terminal to ask on: {error}; without one, let sudo ask for none \
+             (`NOPASSWD` for ssh.user), or set ssh.user to root"
+        ))
     };
     let open = OpenOptions::new().read(true).write(true).open("/dev/tty");
     let mut terminal = open.map_err(failed)?;
@@ -71,6 +74,19 @@ fn line(keys: &mut impl io::Read) -> io::Result<Option<Vec<u8>>> {
     Ok(None)
 }
 
+/// Is there a terminal to ask on?
+///
+/// # Errors
+/// No: with the flags to give in place of an answer.
+pub(super) fn terminal() -> Result<(), CliError> {
+    if io::stdin().is_terminal() {
+        return Ok(());
+    }
+    let problem = "there is no terminal to ask on: see the plan with --dry-run, and give --yes to carry it \
+                   out without a question";
+    Err(CliError::Usage(problem.to_owned()))
+}
+
 /// Asks for a yes.
 pub(super) async fn confirm(question: &str) -> Result<bool, CliError> {
     let answer = ask(&format!("{question} [y/N] ")).await?;
@@ -85,10 +101,7 @@ pub(super) async fn name(name: &str) -> Result<bool, CliError> {
 /// Asks, and has the answer. It may be dropped: who waits for the keys is a thread that nobody waits
 /// for.
 async fn ask(question: &str) -> Result<String, CliError> {
-    if !io::stdin().is_terminal() {
-        let problem = "there is no terminal to ask on; look at the plan and give --yes";
-        return Err(CliError::Usage(problem.to_owned()));
-    }
+    terminal()?;
     let failed = |error: &dyn std::fmt::Display| CliError::Failed(format!("cannot ask: {error}"));
     write!(io::stderr(), "{question}").map_err(|error| failed(&error))?;
     let (tell, told) = tokio::sync::oneshot::channel();

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::access::{Form, Site, Whole, load};
+use super::access::{Form, Site, Whole, inputs, load};
 use super::file::Writing;
-use super::job::{Consent, Ending, Job, Question, interrupts, unless_ended};
+use super::job::{Consent, Ending, Job, Question, conclude, interrupts, unless_ended};
 use super::leaving;
 use crate::bootstrap::engine::StepError;
-use crate::bootstrap::spec::{Cluster, Draft, DraftError};
+use crate::bootstrap::spec::{Cluster, Draft, DraftError, Loaded};
 use crate::bootstrap::steps::shared::Shared;
 use crate::bootstrap::steps::{remove, replace, status};
 use crate::cli::{CliError, output, runtime};
@@ -49,7 +49,8 @@ pub(in crate::cli) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    let before = Arc::new(load(args.whole.file())?);
+    let said = load(args.whole.file())?;
+    let before = Arc::new(said.cluster.clone());
     // A wrong name is told before any host is reached.
     let new = match &args.new {
         Some(new) => Some(new.clone()),
@@ -57,14 +58,18 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             first_choice(&before, &args.old).map(|first| args.file.file_only.then_some(first))?
         }
     };
-    let draft = new.as_ref().map(|new| draft(args, &before, new)).transpose()?;
+    let draft = new.as_ref().map(|new| draft(args, &said, new)).transpose()?;
+    if !args.file.file_only {
+        inputs(&said)?;
+        args.consent.can_be_had()?;
+    }
     if let Some(Some(draft)) = &draft
         && args.file.show(args.whole.form(), draft)?
     {
         return Ok(());
     }
-    let mut site = args.whole.open(Arc::clone(&before), "replace")?;
-    runtime()?.block_on(async {
+    let mut site = args.whole.open(Arc::clone(&before), said.sources(), "replace")?;
+    let result = runtime()?.block_on(async {
         let mut interrupts = interrupts()?;
         let work = async {
             let (chosen, draft) = if let (Some(new), Some(draft)) = (new, draft) {
@@ -72,7 +77,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             } else {
                 let (chosen, lacks) = choose(&site, &args.old).await?;
                 tell_choice(&site, &args.old, &chosen, &lacks)?;
-                let draft = self::draft(args, &before, &chosen)?;
+                let draft = self::draft(args, &said, &chosen)?;
                 if let Some(draft) = &draft {
                     args.file.show(site.form, draft)?;
                 }
@@ -90,7 +95,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             }
             _ => Ok(()),
         }
-    })
+    });
+    conclude(&site, result)
 }
 
 /// What the user has to know when the file goes on to name the one that went.
@@ -154,10 +160,10 @@ fn tell_choice(site: &Site, old: &str, chosen: &str, lacks: &str) -> Result<(), 
 }
 
 /// The file in which the one has the place of the other; none if that stands where we do not write.
-fn draft(args: &Args, before: &Cluster, new: &str) -> Result<Option<Draft>, CliError> {
-    let after = replace::replaced(before, &args.old, new).map_err(wrong)?;
+fn draft(args: &Args, said: &Loaded, new: &str) -> Result<Option<Draft>, CliError> {
+    let after = replace::replaced(&said.cluster, &args.old, new).map_err(wrong)?;
     let comes = after.host(new).ok_or_else(|| wrong(format!("the file has no host {new}")))?;
-    match Draft::with_replacement(args.whole.file(), &after, &args.old, comes) {
+    match Draft::with_replacement(said, &after, &args.old, comes) {
         Ok(draft) => Ok(Some(draft)),
         Err(DraftError::Edit(error)) if !args.file.write && !args.file.file_only => {
             output::complain(&error);

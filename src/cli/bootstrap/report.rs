@@ -5,16 +5,13 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use super::document::why;
+use super::document::{Around, why};
 use crate::bootstrap::engine::{Outcome, Plan, Planned, Prediction, State, Summary};
 
-/// The plan, host by host: what is not done, why, and what will be noticed meanwhile; then the notes.
-pub(super) fn plan(
-    plan: &Plan,
-    predictions: &BTreeMap<usize, Prediction>,
-    notes: &[String],
-    diffs: bool,
-) -> String {
+/// The plan, host by host: what is not done, why, and what will be noticed meanwhile; then the hosts that
+/// are not fit for it, and the notes.
+pub(super) fn plan(plan: &Plan, around: Around<'_>, diffs: bool) -> String {
+    let Around { predictions, unfit, notes } = around;
     let mut text = headline(plan);
     let mut hosts: BTreeMap<&str, Vec<(usize, &Planned)>> = BTreeMap::new();
     let mut order = Vec::new();
@@ -43,6 +40,12 @@ pub(super) fn plan(
                 }
             }
         }
+    }
+    if !unfit.is_empty() {
+        text.push('\n');
+    }
+    for why in unfit.values() {
+        let _ = writeln!(text, "not fit, and left alone: {why}");
     }
     if !notes.is_empty() {
         text.push('\n');
@@ -133,13 +136,23 @@ mod tests {
                 step("cp1", "z", State::After(StepId::new("cp1", "config"))),
             ],
         };
-        let text = plan(&found, &BTreeMap::new(), &["e9 is not in the file".to_owned()], true);
+        let refused = StepError::Refused {
+            reason: "cp1: port 6443 is taken".to_owned(),
+            remedy: "stop what listens there".to_owned(),
+        };
+        let around = Around {
+            predictions: &BTreeMap::new(),
+            unfit: &[("cp1".to_owned(), refused)].into(),
+            notes: &["e9 is not in the file".to_owned()],
+        };
+        let text = plan(&found, around, true);
         assert_eq!(
             text,
             "5 steps on 2 hosts: 2 steps to do on 1 host.\n1 step could not be looked at.\n\n\
              cp1\n  + make config  the file differs\n      -a\n      +b\n  \
              + make z       seen after cp1/config\n\n\
              w1\n  ! make x  w1: no answer on port 22; is it up?\n\n\
+             not fit, and left alone: cp1: port 6443 is taken; stop what listens there\n\n\
              e9 is not in the file\n"
         );
         let done = Plan { steps: vec![step("cp1", "a", State::Done)] };

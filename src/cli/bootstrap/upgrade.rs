@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::access::{Form, Site, Whole, count_of_hosts, load};
+use super::access::{Form, Site, Whole, count_of_hosts, inputs, load};
 use super::file::Writing;
-use super::job::{Consent, Ending, Job, Question, interrupts, unless_ended};
+use super::job::{Consent, Ending, Job, Question, conclude, interrupts, unless_ended};
 use crate::bootstrap::spec::{Draft, Version};
 use crate::bootstrap::steps::backup;
+use crate::bootstrap::steps::upgrade::skew::{Fault, Versions, allows};
 use crate::bootstrap::steps::upgrade::{self, versions};
 use crate::cli::{CliError, output, runtime};
 
@@ -22,7 +23,8 @@ plane after the other: kubeadm and images, its static pods, and drained, its kub
 through, the workers follow in batches, each drained before its kubelet is replaced. After the first
 worker that fails no other is taken down. A node that was cordoned before stays so.
 
-A run that was cut off goes on when the same command is run again.
+A run that was cut off goes on when the same command is run again. With --file-only the rules are held
+against the version that the file says, since no host is asked what it runs.
 
 Examples:
   apiproxy bootstrap upgrade --to v1.35.1 --write   # and the file says so from then on
@@ -48,16 +50,22 @@ pub(in crate::cli) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let said = load(args.whole.file())?;
-    let target = args.to.unwrap_or(said.kubernetes_version);
-    let draft = Draft::with_version(args.whole.file(), target)
-        .map_err(|error| CliError::Usage(error.to_string()))?;
+    let target = args.to.unwrap_or(said.cluster.kubernetes_version);
+    let draft =
+        Draft::with_version(&said, target).map_err(|error| CliError::Usage(error.to_string()))?;
+    if args.file.file_only {
+        by_the_file(said.cluster.kubernetes_version, target)?;
+    } else {
+        inputs(&said)?;
+        args.consent.can_be_had()?;
+    }
     let changes = draft.diff().is_some();
     if (changes || args.file.file_only) && args.file.show(args.whole.form(), &draft)? {
         return Ok(());
     }
-    let site = args.whole.open(Arc::new(draft.cluster().clone()), "upgrade")?;
+    let site = args.whole.open(Arc::new(draft.cluster().clone()), said.sources(), "upgrade")?;
     let stays = args.file.note(&draft, "until then new nodes cannot join");
-    runtime()?.block_on(async {
+    let result = runtime()?.block_on(async {
         let mut interrupts = interrupts()?;
         let work = job(args, &site, &draft, target);
         let job = unless_ended(&mut interrupts, work).await?;
@@ -70,7 +78,19 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             }
             _ => Ok(()),
         }
-    })
+    });
+    conclude(&site, result)
+}
+
+/// Without a look at the hosts, the cluster is taken to run the version that its file says: what `upgrade`
+/// would refuse then is not written either.
+fn by_the_file(said: Version, target: Version) -> Result<(), CliError> {
+    let api_servers = [("the cluster, by its file,".to_owned(), said)].into();
+    let found = Versions { api_servers, ..Versions::default() };
+    let refused = |fault: Fault| {
+        CliError::Failed(format!("{}; {}; nothing was written", fault.reason, fault.remedy))
+    };
+    allows(&found, target).map_err(refused)
 }
 
 async fn job(args: &Args, site: &Site, draft: &Draft, target: Version) -> Result<Job, CliError> {

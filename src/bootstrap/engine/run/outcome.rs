@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::bootstrap::engine::{StepError, StepId};
+use crate::bootstrap::engine::{Plan, State, StepError, StepId};
 
 /// What became of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +62,23 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Of a plan that was not begun: what is not so yet was skipped.
+    pub fn untouched(plan: &Plan, time: Duration) -> Self {
+        let chosen = plan.steps.iter().filter(|step| step.chosen);
+        let steps = chosen.map(|step| {
+            let outcome = match &step.state {
+                State::Done => Outcome::Unchanged,
+                State::Failed(error) => Outcome::Failed(error.clone()),
+                State::Unknown => Outcome::Skipped("its host was not reached".to_owned()),
+                State::Needed(_) | State::After(_) => {
+                    Outcome::Skipped("the plan was only shown".to_owned())
+                }
+            };
+            (step.id.clone(), outcome)
+        });
+        Self { steps: steps.collect(), time }
+    }
+
     /// Is everything as it should be?
     pub fn is_done(&self) -> bool {
         self.steps.iter().all(|(_, outcome)| outcome.is_so())

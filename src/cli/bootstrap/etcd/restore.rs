@@ -11,12 +11,14 @@ use std::time::{Duration, Instant, SystemTime};
 use super::drill::identity_of;
 use crate::bootstrap::backup::{BackupName, Opened};
 use crate::bootstrap::restore::{BUMP, Leaving, Restore, Source};
-use crate::bootstrap::spec::{Cluster, Draft, Host, Topology};
+use crate::bootstrap::spec::{Cluster, Draft, Host, Loaded, Topology};
 use crate::bootstrap::steps::restore::{self, Restoring, Snapshot};
 use crate::bootstrap::steps::{self, remove};
 use crate::cli::bootstrap::access::{Form, Site, Whole, load};
 use crate::cli::bootstrap::file::Writing;
-use crate::cli::bootstrap::job::{Consent, Ending, Job, Question, interrupts, unless_ended};
+use crate::cli::bootstrap::job::{
+    Consent, Ending, Job, Question, conclude, interrupts, unless_ended,
+};
 use crate::cli::{CliError, output, runtime};
 
 /// Flags of `etcd restore`.
@@ -89,7 +91,8 @@ fn failed(error: impl std::fmt::Display) -> CliError {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    let before = Arc::new(load(args.whole.file())?);
+    let said = load(args.whole.file())?;
+    let before = Arc::new(said.cluster.clone());
     if before.topology == Topology::Stacked {
         return Err(wrong(
             "etcd of this cluster runs on its control planes (`topology: stacked`), and only an external \
@@ -101,19 +104,20 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
     // A wrong name is told before any host is reached.
     let places = places::asked(&before, &args.place).map_err(wrong)?;
-    let asked = draft(args, &before, &places)?;
+    let asked = draft(&said, &places)?;
     if args.file.file_only {
         return asked
             .map_or(Ok(()), |(_, draft)| args.file.show(args.whole.form(), &draft).map(drop));
     }
+    args.consent.can_be_had()?;
     let begin = Instant::now();
     let folder = tempfile::Builder::new().prefix("apiproxy-restore-").tempdir();
     let folder = folder.map_err(failed)?;
-    let mut site = args.whole.open(Arc::clone(&before), "etcd-restore")?;
+    let mut site = args.whole.open(Arc::clone(&before), said.sources(), "etcd-restore")?;
     let runtime = runtime()?;
     let result = runtime.block_on(async {
         let mut interrupts = interrupts()?;
-        let work = job(args, &mut site, &before, folder.path());
+        let work = job(args, &mut site, &said, folder.path());
         let (job, stays) = unless_ended(&mut interrupts, work).await?;
         let ending = job.carry_out(&site, &args.consent, &mut interrupts).await?;
         if site.form == Form::Text {
@@ -123,7 +127,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     });
     // What still reads a large file must not keep the user waiting.
     runtime.shutdown_background();
-    result
+    conclude(&site, result)
 }
 
 fn is_member(cluster: &Cluster, name: &str) -> bool {
@@ -133,6 +137,7 @@ fn is_member(cluster: &Cluster, name: &str) -> bool {
 fn last_words(ending: Ending, time: Duration, stays: Option<&str>) -> String {
     let mut text = match ending {
         Ending::Nothing => "Nothing to do.\n".to_owned(),
+        Ending::Shown => String::new(),
         Ending::Applied => format!(
             "etcd is restored and runs, after {:.0} s. `apiproxy bootstrap apply` brings the rest into line \
              with the file; `apiproxy bootstrap status` shows how it is.\n",
@@ -147,9 +152,11 @@ fn last_words(ending: Ending, time: Duration, stays: Option<&str>) -> String {
 async fn job(
     args: &Args,
     site: &mut Site,
-    before: &Arc<Cluster>,
+    said: &Loaded,
     folder: &std::path::Path,
 ) -> Result<(Job, Option<String>), CliError> {
+    let before = Arc::clone(&site.cluster);
+    let before = &before;
     let names: Vec<_> = site.cx.hosts.keys().cloned().collect();
     let away = remove::unreachable(&site.cx, names.iter().map(String::as_str)).await;
     let away = away.map_err(failed)?;
@@ -163,7 +170,7 @@ async fn job(
         Some(known) => known.leaving.iter().map(|(old, l)| (old.clone(), l.by.clone())).collect(),
         None => places::chosen(before, &args.place, &away).map_err(failed)?,
     };
-    let drafted = draft(args, before, &places)?;
+    let drafted = draft(said, &places)?;
     let (after, draft) = match drafted {
         Some((after, draft)) => (Arc::new(after), Some(draft)),
         None => (Arc::clone(before), None),
@@ -285,16 +292,12 @@ async fn reach_leaving(
 }
 
 /// The cluster and the file in which spares have the places of others; none if nothing changes.
-fn draft(
-    args: &Args,
-    before: &Cluster,
-    places: &[(String, String)],
-) -> Result<Option<(Cluster, Draft)>, CliError> {
+fn draft(said: &Loaded, places: &[(String, String)]) -> Result<Option<(Cluster, Draft)>, CliError> {
     if places.is_empty() {
         return Ok(None);
     }
-    let (after, pairs) = places::applied(before, places).map_err(wrong)?;
-    match Draft::with_replacements(args.whole.file(), &after, &pairs) {
+    let (after, pairs) = places::applied(&said.cluster, places).map_err(wrong)?;
+    match Draft::with_replacements(said, &after, &pairs) {
         Ok(draft) => Ok(Some((after, draft))),
         Err(error) => Err(wrong(error)),
     }
