@@ -1,25 +1,13 @@
 //! Reads the file of etcd's database, as bbolt writes it, without etcd: what a snapshot holds can be
 //! told wherever it lies, and no page of a damaged one leads astray.
 
+pub(in crate::bootstrap) mod format;
+
 use std::io;
 
-/// The head of a page: number, flags, count and overflow.
-const HEAD: usize = 16;
-/// The head of an element of a branch or a leaf.
-const ELEMENT: usize = 16;
-/// The head of a bucket: its root page and a counter.
-const BUCKET: usize = 16;
-
-const BRANCH: u16 = 0x01;
-const LEAF: u16 = 0x02;
-const META: u16 = 0x04;
-
-/// bbolt's magic number and the version of its format (bbolt: db.go).
-const MAGIC: u32 = 0xED0C_DAED;
-const VERSION: u32 = 2;
-
-/// An element of a leaf with this flag is a bucket.
-const IS_BUCKET: u32 = 1;
+use format::{
+    BRANCH, BUCKET, ELEMENT, HEAD, IS_BUCKET, LEAF, META_LEN, sound_meta, u16_at, u32_at, u64_at,
+};
 
 /// A tree of pages that is deeper is none: 50 levels would take more keys than there are atoms.
 const DEPTH: usize = 50;
@@ -78,24 +66,6 @@ pub trait Visitor {
     fn entry(&mut self, key: &[u8], value: &[u8]);
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_le_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
-}
-
-/// FNV-1a of 64 bits, the checksum of a meta page.
-pub(in crate::bootstrap) fn fnv(bytes: &[u8]) -> u64 {
-    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
-}
-
 /// A meta page: page size, root, end, transaction.
 #[derive(Clone, Copy, Debug)]
 struct Meta {
@@ -108,15 +78,9 @@ struct Meta {
 impl Meta {
     /// Reads the meta page that begins here; none if it is not one, or its checksum does not fit.
     fn parse(page: &[u8]) -> Option<Self> {
-        let meta = page.get(HEAD..HEAD + 64)?;
-        let fits = u16_at(page, 8)? & META != 0
-            && u32_at(meta, 0)? == MAGIC
-            && u32_at(meta, 4)? == VERSION
-            && u64_at(meta, 56)? == fnv(&meta[..56]);
-        let page_size = u64::from(u32_at(meta, 8)?);
-        let sound = (512..=1 << 20).contains(&page_size) && page_size.is_power_of_two();
-        (fits && sound).then_some(Self {
-            page_size,
+        let meta = sound_meta(page)?;
+        Some(Self {
+            page_size: u64::from(u32_at(meta, 8)?),
             root: u64_at(meta, 16)?,
             end: u64_at(meta, 40)?,
             transaction: u64_at(meta, 48)?,
@@ -130,7 +94,7 @@ impl<'a, S: Source + ?Sized> Database<'a, S> {
     /// # Errors
     /// If it cannot be read, or has no sound meta page.
     pub fn open(source: &'a S) -> Result<Self, BoltError> {
-        let mut page = [0; HEAD + 64];
+        let mut page = [0; HEAD + META_LEN];
         source.read_at(&mut page, 0)?;
         let first = Meta::parse(&page);
         // Without the first, the second lies behind a page of some usual size.
@@ -246,7 +210,7 @@ type Entry<'e> = dyn FnMut(u32, &[u8], &[u8]) -> Result<(), BoltError> + 'e;
 pub(in crate::bootstrap) mod made {
     //! For tests: a database with one page a bucket.
 
-    use super::{BRANCH, ELEMENT, HEAD, IS_BUCKET, LEAF, MAGIC, META, VERSION, fnv};
+    use super::format::{BRANCH, ELEMENT, HEAD, IS_BUCKET, LEAF, MAGIC, META, VERSION, fnv};
 
     /// The size of a page.
     pub(in crate::bootstrap) const PAGE: usize = 4096;

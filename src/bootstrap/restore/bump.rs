@@ -13,6 +13,7 @@ use std::path::Path;
 
 use super::page::{Entry, Meta, Page};
 use crate::bootstrap::backup::bolt::BoltError;
+use crate::bootstrap::backup::bolt::format::{BUCKET, IS_BUCKET};
 
 /// By how much the revision grows: more than a cluster writes between two backups, and what etcd's
 /// documentation recommends (<https://etcd.io/docs/v3.6/op-guide/recovery/>).
@@ -23,12 +24,6 @@ const DELETED: &[u8] = b"apiproxy/restored";
 
 /// Up to where a compaction was asked for (etcd: mvcc/kvstore.go, `scheduledCompactKeyName`).
 const SCHEDULED: &[u8] = b"scheduledCompactRev";
-
-/// A bucket in the root with this flag in its element.
-const IS_BUCKET: u32 = 1;
-
-/// The root of a bucket and its sequence.
-const BUCKET: usize = 16;
 
 /// Why it cannot be done.
 #[derive(Debug, thiserror::Error)]

@@ -3,19 +3,10 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
-use crate::bootstrap::backup::bolt::{BoltError, fnv};
-
-const HEAD: usize = 16;
-const ELEMENT: usize = 16;
-const BRANCH: u16 = 0x01;
-const LEAF: u16 = 0x02;
-const META: u16 = 0x04;
-
-const MAGIC: u32 = 0xED0C_DAED;
-const VERSION: u32 = 2;
-
-/// The length of a meta page without its head.
-const META_LEN: usize = 64;
+use crate::bootstrap::backup::bolt::BoltError;
+use crate::bootstrap::backup::bolt::format::{
+    self, BRANCH, ELEMENT, HEAD, LEAF, META, META_LEN, fnv, sound_meta,
+};
 
 /// A page that is longer is none: 1 GiB is far beyond etcd's largest request.
 const LONGEST: u64 = 1 << 30;
@@ -25,18 +16,15 @@ fn damaged(what: &'static str) -> BoltError {
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Result<u16, BoltError> {
-    let bytes = bytes.get(at..).and_then(|bytes| bytes.first_chunk());
-    bytes.map(|bytes| u16::from_le_bytes(*bytes)).ok_or(damaged("a page is cut"))
+    format::u16_at(bytes, at).ok_or(damaged("a page is cut"))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Result<u32, BoltError> {
-    let bytes = bytes.get(at..).and_then(|bytes| bytes.first_chunk());
-    bytes.map(|bytes| u32::from_le_bytes(*bytes)).ok_or(damaged("a page is cut"))
+    format::u32_at(bytes, at).ok_or(damaged("a page is cut"))
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> Result<u64, BoltError> {
-    let bytes = bytes.get(at..).and_then(|bytes| bytes.first_chunk());
-    bytes.map(|bytes| u64::from_le_bytes(*bytes)).ok_or(damaged("a page is cut"))
+    format::u64_at(bytes, at).ok_or(damaged("a page is cut"))
 }
 
 /// The newer of the two meta pages.
@@ -45,14 +33,7 @@ pub(super) struct Meta(Vec<u8>);
 
 impl Meta {
     fn parse(page: &[u8]) -> Option<Self> {
-        let meta = page.get(HEAD..HEAD + META_LEN)?;
-        let fits = u16_at(page, 8).ok()? & META != 0
-            && u32_at(meta, 0).ok()? == MAGIC
-            && u32_at(meta, 4).ok()? == VERSION
-            && u64_at(meta, 56).ok()? == fnv(&meta[..56]);
-        let size = u32_at(meta, 8).ok()?;
-        let sound = (512..=1 << 20).contains(&size) && size.is_power_of_two();
-        (fits && sound).then(|| Self(meta.to_vec()))
+        sound_meta(page).map(|meta| Self(meta.to_vec()))
     }
 
     /// Reads it. Both have to be sound, as they are where nobody was cut off.
