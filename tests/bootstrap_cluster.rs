@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
 mod common;
+#[path = "bootstrap_cluster/restored.rs"]
+mod restored;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -46,13 +48,13 @@ fn collect_artifacts(operator: &Operator, version: &str, proxy: &Path) {
     fs::write(operator.folder().join("network.yaml"), NETWORK).unwrap();
 }
 
-fn write_spec(operator: &Operator, version: &str, hosts: &[(&Machine, &str)]) {
+fn write_spec(operator: &Operator, version: &str, more: &str, hosts: &[(&Machine, &str)]) {
     let is_external = hosts.iter().any(|(_, role)| *role == "etcd");
     let topology = if is_external { "external" } else { "stacked" };
     let mut spec = format!(
         "  kubernetesVersion: {version}\n  topology: {topology}\n  ssh: {{ user: root }}\n  \
          network: {{ cni: {{ manifest: ./network.yaml }} }}\n  \
-         artifacts: {{ from: directory, path: ./artifacts }}\n  hosts:\n"
+         artifacts: {{ from: directory, path: ./artifacts }}\n{more}  hosts:\n"
     );
     for (machine, role) in hosts {
         let (name, address) = (machine.name(), machine.address());
@@ -155,8 +157,9 @@ fn stacked(lab: &Lab, proxy: &Path) {
     let role = |machine: &&Machine| {
         if machine.name().starts_with('c') { "controlPlane" } else { "worker" }
     };
-    let hosts: Vec<_> = machines.iter().map(|machine| (machine, role(&machine))).collect();
-    write_spec(&operator, STACKED, &hosts);
+    let mut hosts: Vec<_> = machines.iter().map(|machine| (machine, role(&machine))).collect();
+    let keys = restored::Keys::new();
+    write_spec(&operator, STACKED, &keys.spec("w2"), &hosts);
 
     let (_, time) = operator.apply(&[]);
     report(&format!("3 stacked control planes and 2 workers in {:.1} s", time.as_secs_f64()));
@@ -199,6 +202,14 @@ fn stacked(lab: &Lab, proxy: &Path) {
         ));
     }
     operator.apply_again(&[]);
+    let spares = lab.boot_all(["s1", "s2", "s3", "s4"]);
+    for machine in &spares {
+        doubles::install_images(machine, STACKED);
+        hosts.push((machine, "spare"));
+    }
+    write_spec(&operator, STACKED, &keys.spec("w2"), &hosts);
+    let planes = [cp1, cp2, cp3];
+    restored::comes_back(&operator, &keys, planes, [w1, w2], spares.each_ref());
 }
 
 fn external(lab: &Lab, proxy: &Path) {
@@ -215,7 +226,7 @@ fn external(lab: &Lab, proxy: &Path) {
         _ => "worker",
     };
     let hosts: Vec<_> = machines.iter().map(|machine| (machine, role(&machine))).collect();
-    write_spec(&operator, EXTERNAL, &hosts);
+    write_spec(&operator, EXTERNAL, "", &hosts);
     let (_, time) = operator.apply(&[]);
     report(&format!("external etcd, 3 control planes and a worker in {:.1} s", time.as_secs_f64()));
     wait_ready(cp3, &["cp1", "cp2", "cp3", "w1"]);

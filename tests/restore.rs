@@ -161,7 +161,7 @@ fn etcd_comes_back_on_other_machines_on_the_same_and_from_one_member() {
     fill(&e2, "registry/late", 200);
     report(&format!("backups: {}", site.store.exec(&format!("ls {COPIES}/*.tar | wc -l")).trim()));
 
-    wrong_input_is_refused(&site, &e1);
+    wrong_input_is_refused(&site, [&e1, &e2, &e3]);
     for machine in [e1, e2, e3] {
         machine.destroy();
     }
@@ -192,7 +192,8 @@ fn etcd_comes_back_on_other_machines_on_the_same_and_from_one_member() {
     from_the_one_that_is_left(&site, [&s1, &s2, &s3]);
 }
 
-fn wrong_input_is_refused(site: &Site, member: &Machine) {
+fn wrong_input_is_refused(site: &Site, members: [&Machine; 3]) {
+    let member = members[0];
     let before = member.exec("systemctl show -p MainPID --value apiproxy-etcd.service");
     let refused = |words: &[&str], code, why| restore(&site.operator, words).refused(code, why);
     refused(&["--yes", "other-20260101T000000Z-r5"], 2, "is a backup of the cluster other");
@@ -212,11 +213,46 @@ fn wrong_input_is_refused(site: &Site, member: &Machine) {
     let asked = restore(&site.operator, &[]);
     assert_eq!(asked.code, Some(2), "{asked:?}");
     assert!(asked.stderr.contains("there is no terminal to ask on"), "{asked:?}");
+<<<<<<< HEAD
     let shown = restore(&site.operator, &["--dry-run"]);
     assert_eq!(shown.code, Some(0), "{shown:?}");
     assert!(shown.stdout.contains("All that was written since then is lost."), "{shown:?}");
+=======
+    no_copy_of_a_damaged_backup_is_taken(site, members);
+    // Another cluster of the same name; and keys that are none.
+    let authority = "/etc/kubernetes/pki/ca.crt";
+    site.plane.write(authority, b"another", 0o600);
+    refused(&["--yes"], 1, "is of another cluster of this name");
+    site.plane.exec(&format!("rm {authority}"));
+    refused(&["--yes"], 1, "ca.crt is no certificate");
+    site.plane.write(authority, b"ca.crt", 0o600);
+>>>>>>> ebde3e3 (etcd restore brings a stacked etcd back)
     let after = member.exec("systemctl show -p MainPID --value apiproxy-etcd.service");
     assert_eq!(before, after, "nobody touched it");
+}
+
+/// One copy of the newest has a flipped bit, the other one is torn.
+fn no_copy_of_a_damaged_backup_is_taken(site: &Site, members: [&Machine; 3]) {
+    let newest = site.store.exec(&format!("basename $(ls {COPIES}/*.tar | tail -n 1) .tar"));
+    let newest = newest.trim();
+    let own = format!("/var/lib/apiproxy/backups/{newest}.tar");
+    let has = |machine: &&&Machine| machine.attempt(&format!("test -e {own}")).code == Some(0);
+    let taker = members.iter().find(has).unwrap();
+    let copy = format!("{COPIES}/{newest}.tar");
+    taker.exec(&format!(
+        "cp -p {own} /root/sound; printf X | dd of={own} bs=1 seek=9000 conv=notrunc status=none"
+    ));
+    site.store.exec(&format!("cp -p {copy} /root/sound; truncate -s -4096 {copy}"));
+    let why = format!("no intact copy of {newest}");
+    restore(&site.operator, &["--yes", newest]).refused(1, &why);
+    let asked = restore(&site.operator, &[]);
+    assert_eq!(asked.code, Some(2), "{asked:?}");
+    assert!(asked.stdout.contains(", taken ") && !asked.stdout.contains(newest), "{asked:?}");
+    // With one copy whole again it is that one's turn, though the other is damaged.
+    site.store.exec(&format!("cp -p /root/sound {copy}"));
+    let asked = restore(&site.operator, &[]);
+    assert!(asked.stdout.contains(newest), "{asked:?}");
+    taker.exec(&format!("cp -p /root/sound {own}"));
 }
 
 /// Runs it again and again; each run is killed at a step where none was before.

@@ -5,7 +5,8 @@ mod bump;
 mod journal;
 mod page;
 mod rebuild;
+mod tool;
 
 pub use bump::{BUMP, BumpError, bump};
 pub use journal::{CURRENT, FOLDER, Leaving, Restore, Source};
-pub use rebuild::{MARK, Order, RebuildError, Rebuilt, rebuild};
+pub use rebuild::{Etcd, MARK, Order, RebuildError, Rebuilt, Trial, rebuild, rehearse};

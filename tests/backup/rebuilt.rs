@@ -56,6 +56,7 @@ fn a_member_made_anew_has_every_key_and_greater_revisions() {
         token: "new".to_owned(),
         data: folder.join("new"),
         owner: None,
+        etcd: apiproxy::bootstrap::restore::Etcd::default(),
     };
     fs::create_dir(&order.data).unwrap();
     // What is not in the snapshot is missed, and then nothing is put in place.

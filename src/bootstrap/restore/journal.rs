@@ -58,6 +58,12 @@ pub struct Restore {
     pub leaving: BTreeMap<String, Leaving>,
     /// Does etcd get a new authority, because the key of the old one is not with the operator?
     pub new_authority: bool,
+    /// Where a stacked etcd begins anew: the others join it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<String>,
+    /// The version of the etcd that the data are of, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd_version: Option<String>,
 }
 
 impl Restore {
@@ -71,7 +77,14 @@ impl Restore {
         let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let time = rfc3339(seconds).replace([':', '-'], "");
         let id = format!("{time}-{:06x}", fastrand::u32(..1 << 24));
-        Self { id, cluster: cluster.to_owned(), source, leaving, new_authority: false }
+        let (first, etcd_version) = (None, None);
+        let cluster = cluster.to_owned();
+        Self { id, cluster, source, leaving, new_authority: false, first, etcd_version }
+    }
+
+    /// Takes this host the place of another?
+    pub fn is_new(&self, host: &str) -> bool {
+        self.leaving.values().any(|leaving| leaving.by == host)
     }
 
     /// The folder of it on a host.

@@ -3,12 +3,13 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
 use super::bump::{BUMP, BumpError, bump};
+use super::tool::{self, Tool, words};
 use crate::bootstrap::backup::{Contents, ContentsError};
 
 /// The file beside a member's data that says which restore they are of. etcd passes over it.
@@ -16,7 +17,7 @@ pub const MARK: &str = "apiproxy-restore";
 
 /// What a host is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Order {
     /// The restore.
     pub id: String,
@@ -42,6 +43,31 @@ pub struct Order {
     pub data: PathBuf,
     /// Whom the data belong to, and its group.
     pub owner: Option<String>,
+    /// What restores them.
+    #[serde(flatten)]
+    pub etcd: Etcd,
+}
+
+/// For which etcd data are made: by default for the one that is a program of the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Etcd {
+    /// Versions whose tool may do it, such as that of the etcd which the snapshot is of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<String>,
+    /// The image that it runs from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+}
+
+/// What a host will be asked to do: can it?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Trial {
+    /// What restores the data.
+    pub etcd: Etcd,
+    /// Folders, which need not be there, and how many bytes each has to take.
+    pub room: Vec<(PathBuf, u64)>,
 }
 
 /// What was made.
@@ -65,6 +91,16 @@ pub enum RebuildError {
     /// There are data where the new ones belong.
     #[error("there are data of another member in {0}; they were to be moved aside first")]
     Occupied(PathBuf),
+    /// There is no room for them.
+    #[error("{folder} has {free} MiB free, and {needed} MiB are needed")]
+    Full {
+        /// The folder.
+        folder: PathBuf,
+        /// What is free, in MiB.
+        free: u64,
+        /// What is needed, in MiB.
+        needed: u64,
+    },
     /// They are not what they should be.
     #[error("what was restored is not what is in the snapshot: {0}")]
     Unlike(String),
@@ -79,64 +115,12 @@ pub enum RebuildError {
     Io(#[from] io::Error),
 }
 
-/// etcd's tool of this host.
-struct Tool {
-    name: &'static str,
-    bumps: bool,
-}
-
-fn run(program: &str, words: &[&str]) -> Result<(bool, String), RebuildError> {
-    let output = Command::new(program)
-        .args(words)
-        .env("ETCDCTL_API", "3")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| RebuildError::Program(format!("{program}: {error}")))?;
-    let text = [output.stdout, output.stderr].concat();
-    Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
-}
-
-/// Major and minor of the version that a program prints behind these words.
-fn minor(text: &str, before: &str) -> Option<(u32, u32)> {
-    let line = text.lines().find_map(|line| line.trim().strip_prefix(before))?;
-    let mut numbers = line.trim().trim_start_matches('v').split('.');
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-impl Tool {
-    /// The one that knows how to restore: etcdutl, or etcdctl before 3.6. It has to be of etcd's own
-    /// minor version, since each may write data as only its own etcd reads them.
-    fn find() -> Result<Self, RebuildError> {
-        let etcd = run("etcd", &["--version"])?.1;
-        let wanted = minor(&etcd, "etcd Version:");
-        let mut faults = Vec::new();
-        for name in ["etcdutl", "etcdctl"] {
-            let Ok((true, help)) = run(name, &["snapshot", "restore", "--help"]) else {
-                faults.push(format!("there is no {name} that can restore"));
-                continue;
-            };
-            let version = run(name, &["version"])?.1;
-            let found = minor(&version, &format!("{name} version:"));
-            if found == wanted && found.is_some() {
-                return Ok(Self { name, bumps: help.contains("--bump-revision") });
-            }
-            let show = |version: Option<(u32, u32)>| {
-                version.map_or("?".to_owned(), |(major, minor)| format!("{major}.{minor}"))
-            };
-            faults.push(format!("{name} is of {} and etcd of {}", show(found), show(wanted)));
-        }
-        let faults = faults.join("; ");
-        let remedy = "install etcdutl (before 3.6 etcdctl) of the version of etcd";
-        Err(RebuildError::Program(format!("{faults}; {remedy}")))
-    }
-}
-
 /// Makes the data of a member. Those that were made by an earlier run of the same restore are left.
 ///
 /// # Errors
 /// If they cannot be made.
 pub fn rebuild(order: &Order) -> Result<Rebuilt, RebuildError> {
-    let tool = Tool::find()?;
+    let tool = Tool::find(&order.etcd.versions, order.etcd.image.as_deref())?;
     let member = order.data.join("member");
     let made = |revision| Rebuilt { revision, tool: tool.name.to_owned(), tool_bumps: tool.bumps };
     match fs::read_to_string(member.join(MARK)) {
@@ -149,6 +133,7 @@ pub fn rebuild(order: &Order) -> Result<Rebuilt, RebuildError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&order.data)?;
     restore(order, &tool, &work)?;
     let database = work.join("member/snap/db");
     if !tool.bumps {
@@ -158,13 +143,13 @@ pub fn rebuild(order: &Order) -> Result<Rebuilt, RebuildError> {
     fs::write(work.join("member").join(MARK), format!("{}\n", order.id))?;
     if let Some(owner) = &order.owner {
         let folder = work.display().to_string();
-        let (ok, said) = run("chown", &["-R", &format!("{owner}:{owner}"), &folder])?;
+        let (ok, said) = tool::run(&words(&["chown", "-R", &format!("{owner}:{owner}"), &folder]))?;
         if !ok {
             return Err(RebuildError::Program(said));
         }
     }
     // Nothing of it may be lost when the power goes.
-    run("sync", &["-f", &database.display().to_string()])?;
+    tool::run(&words(&["sync", "-f", &database.display().to_string()]))?;
     fs::rename(work.join("member"), &member)?;
     File::open(&order.data)?.sync_all()?;
     fs::remove_dir_all(&work)?;
@@ -172,25 +157,65 @@ pub fn rebuild(order: &Order) -> Result<Rebuilt, RebuildError> {
 }
 
 fn restore(order: &Order, tool: &Tool, work: &Path) -> Result<(), RebuildError> {
-    let (snapshot, folder) = (order.snapshot.display().to_string(), work.display().to_string());
-    let by = BUMP.to_string();
-    let mut words = vec!["snapshot", "restore", &snapshot, "--data-dir", &folder];
-    words.extend(["--name", &order.name, "--initial-cluster", &order.initial_cluster]);
-    words.extend(["--initial-cluster-token", &order.token]);
-    words.extend(["--initial-advertise-peer-urls", &order.peer_url]);
-    if tool.bumps {
-        words.extend(["--bump-revision", &by, "--mark-compacted"]);
-    }
-    if !order.summed {
-        words.push("--skip-hash-check");
-    }
-    let (ok, said) = run(tool.name, &words)?;
+    let all = arguments(order, tool, work);
+    let mut folders = vec![order.data.display().to_string()];
+    folders.extend(order.snapshot.parent().map(|folder| folder.display().to_string()));
+    let (ok, said) = tool::run(&tool.command(&all, &folders))?;
     if ok {
         return Ok(());
     }
     let last = said.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
     let (name, last) = (tool.name, last.trim_start_matches("Error: "));
     Err(RebuildError::Program(format!("`{name} snapshot restore` failed: {last}")))
+}
+
+/// What the tool is told.
+fn arguments(order: &Order, tool: &Tool, work: &Path) -> Vec<String> {
+    let (snapshot, folder) = (order.snapshot.display().to_string(), work.display().to_string());
+    let by = BUMP.to_string();
+    let mut all = vec!["snapshot", "restore", &snapshot, "--data-dir", &folder];
+    all.extend(["--name", &order.name, "--initial-cluster", &order.initial_cluster]);
+    all.extend(["--initial-cluster-token", &order.token]);
+    all.extend(["--initial-advertise-peer-urls", &order.peer_url]);
+    if tool.bumps {
+        all.extend(["--bump-revision", &by, "--mark-compacted"]);
+    }
+    if !order.summed {
+        all.push("--skip-hash-check");
+    }
+    words(&all)
+}
+
+/// Could the data be made here? The tool is looked for, and the room.
+///
+/// # Errors
+/// If not.
+pub fn rehearse(trial: &Trial) -> Result<(), RebuildError> {
+    Tool::find(&trial.etcd.versions, trial.etcd.image.as_deref())?;
+    room(&trial.room)
+}
+
+/// Folders on one file system share its room.
+fn room(folders: &[(PathBuf, u64)]) -> Result<(), RebuildError> {
+    let mut wanted: Vec<(u64, u64, PathBuf, u64)> = Vec::new();
+    for (folder, bytes) in folders {
+        // One that is not there yet will be where its nearest parent is.
+        let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+        let stat = rustix::fs::statvfs(there).map_err(io::Error::from)?;
+        let device = fs::metadata(there)?.dev();
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        match wanted.iter_mut().find(|(known, ..)| *known == device) {
+            Some((.., all)) => *all = all.saturating_add(*bytes),
+            None => wanted.push((device, free, folder.clone(), *bytes)),
+        }
+    }
+    match wanted.into_iter().find(|(_, free, _, needed)| free < needed) {
+        None => Ok(()),
+        Some((_, free, folder, needed)) => {
+            let (free, needed) = (free >> 20, needed.div_ceil(1 << 20));
+            Err(RebuildError::Full { folder, free, needed })
+        }
+    }
 }
 
 /// Is every key there, and is the revision greater? The revision.
@@ -212,11 +237,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_as_programs_print_them() {
-        let text = "etcd Version: 3.4.23\nGit SHA: Not provided\n";
-        assert_eq!(minor(text, "etcd Version:"), Some((3, 4)));
-        let text = "etcdutl version: 3.5.21\nAPI version: 3.5\n";
-        assert_eq!(minor(text, "etcdutl version:"), Some((3, 5)));
-        assert_eq!(minor("", "etcdutl version:"), None);
+    fn what_has_no_room_is_told_with_the_numbers() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = |bytes| {
+            let both = [(folder.path().join("a/b"), bytes), (folder.path().to_owned(), bytes)];
+            room(&both).map_err(|error| error.to_string())
+        };
+        assert_eq!(told(1), Ok(()));
+        let said = told(u64::MAX / 4).unwrap_err();
+        assert!(said.contains("a/b has ") && said.ends_with(" MiB are needed"), "{said}");
     }
 }

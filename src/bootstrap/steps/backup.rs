@@ -19,6 +19,7 @@ use crate::bootstrap::engine::{Step, StepId};
 use crate::bootstrap::render::paths::PROXY_PROGRAM;
 use crate::bootstrap::spec::{Cluster, EtcdBackup, Host, Role, SourceFile, Topology};
 
+pub use cluster_files::FILES as CLUSTER_FILES;
 pub use leave::leave;
 pub use place::Place;
 

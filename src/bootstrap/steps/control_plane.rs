@@ -42,9 +42,7 @@ pub struct ControlPlane {
 /// The steps of the control planes and of what a cluster needs once.
 pub fn steps(shared: &Arc<Shared>) -> Vec<Arc<dyn Step>> {
     let cluster = &shared.cluster;
-    let step = |host: &Host| -> Arc<dyn Step> {
-        Arc::new(ControlPlane { shared: shared.clone(), host: host.clone() })
-    };
+    let step = |host: &Host| -> Arc<dyn Step> { Arc::new(ControlPlane::of(shared, host)) };
     let mut steps: Vec<_> = cluster.with_role(Role::ControlPlane).map(step).collect();
     for host in cluster.with_role(Role::ControlPlane) {
         steps.push(Arc::new(settings::Settings::new(shared, host)));
@@ -56,6 +54,11 @@ pub fn steps(shared: &Arc<Shared>) -> Vec<Arc<dyn Step>> {
 }
 
 impl ControlPlane {
+    /// That of this host.
+    pub(super) fn of(shared: &Arc<Shared>, host: &Host) -> Self {
+        Self { shared: shared.clone(), host: host.clone() }
+    }
+
     /// What is to be done on a host that runs the cluster already, if anything.
     fn touch(&self, look: &Look) -> Option<String> {
         let cluster = &self.shared.cluster;

@@ -1,12 +1,19 @@
-//! `etcd restore`: an external etcd is brought back from one snapshot on every member at once.
+//! `etcd restore`: etcd is brought back from one snapshot.
 //!
-//! In this order: the hosts that will carry members are prepared while the old cluster still runs; the
-//! control planes stop; etcd stops everywhere and its data are moved aside; every member is made anew of
-//! the same snapshot, as part of a new cluster; they start, and their hashes are compared; the control
-//! planes come back; a backup is taken. What is so far is seen on the hosts: the folder of the restore,
-//! and the mark in a member's data. So a run that was cut off is gone on with from any machine.
+//! In this order: the hosts that will carry members are prepared and asked whether they can, while the old
+//! cluster still runs; the control planes stop; etcd stops everywhere and its data are moved aside. Of an
+//! external etcd every member is made anew of the same snapshot, as part of a new cluster; they start, and
+//! their hashes are compared. Of a stacked one the first member is made anew and comes back alone, with its
+//! control plane; the other control planes join it as new ones do. Then control planes, proxies and kubelets
+//! see the restored cluster, what it remembers of hosts that are gone is taken away, and a backup is taken.
+//!
+//! What is so far is seen on the hosts: the folder of the restore, and the mark in a member's data. So a run
+//! that was cut off is gone on with from any machine.
 
+mod first;
+mod ghosts;
 mod hosts;
+mod keys;
 mod later;
 mod look;
 mod order;
@@ -19,11 +26,14 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use super::etcd;
+use super::shared::Shared;
 use crate::bootstrap::engine::{Change, Check, Context, Step, StepError, StepId};
 use crate::bootstrap::restore::Restore;
-use crate::bootstrap::spec::{Cluster, Host};
+use crate::bootstrap::spec::{Cluster, Host, Topology};
 use look::Look;
 
+pub use first::{choose_first, version_of};
+pub use keys::usable;
 pub use look::under_way;
 pub use order::steps;
 pub use snapshot::{Facts, Snapshot};
@@ -33,6 +43,8 @@ pub use snapshot::{Facts, Snapshot};
 pub struct Restoring {
     /// The cluster as it will be.
     pub cluster: Arc<Cluster>,
+    /// What the steps of that cluster share.
+    pub shared: Arc<Shared>,
     /// The restore.
     pub restore: Restore,
     /// What it comes from.
@@ -48,12 +60,16 @@ pub struct Restoring {
 /// What is done on a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
+    /// The data can be made here: there is a tool for it, and room.
+    Fit,
     /// The programs of a control plane stop.
     Halted,
     /// etcd stops, and its data are moved aside.
     Stopped,
     /// The data are made anew.
     Data,
+    /// Of a stacked etcd the first member runs, alone.
+    First,
     /// All members have the same hashes.
     Checked,
     /// The cluster's keys are put where they are missing.
@@ -62,6 +78,12 @@ enum Part {
     Back,
     /// kubelet was restarted.
     Kubelet,
+    /// Control planes that are to join anew are forgotten.
+    Forgotten,
+    /// A control plane is cleared, so that it can join anew.
+    Cleared,
+    /// What the cluster remembers of hosts that are gone is taken away.
+    Ghosts,
     /// A backup of the restored cluster was taken.
     Fresh,
     /// The restore is over on this host.
@@ -71,13 +93,18 @@ enum Part {
 impl Part {
     fn name(self) -> &'static str {
         match self {
+            Self::Fit => "restore-fit",
             Self::Halted => "restore-control-plane-stopped",
             Self::Stopped => "restore-etcd-stopped",
             Self::Data => "restore-data",
+            Self::First => "restore-first",
             Self::Checked => "restore-compared",
             Self::Files => "restore-keys",
             Self::Back => "restore-control-plane-back",
             Self::Kubelet => "restore-kubelet",
+            Self::Forgotten => "restore-forgotten",
+            Self::Cleared => "restore-cleared",
+            Self::Ghosts => "restore-gone-hosts",
             Self::Fresh => "restore-backup",
             Self::Closed => "restore-closed",
         }
@@ -95,9 +122,29 @@ struct RestoreStep {
 }
 
 impl Restoring {
-    /// All members of the new cluster, as etcd is told them.
+    fn is_stacked(&self) -> bool {
+        self.cluster.topology == Topology::Stacked
+    }
+
+    /// The host where the checks of the whole are made; of a stacked etcd the one that begins.
+    fn first(&self) -> &str {
+        let listed = self.cluster.etcd_hosts().next().map_or("", |host| &host.name);
+        self.restore.first.as_deref().unwrap_or(listed)
+    }
+
+    /// Are the data made anew on this host? On the others that carry a stacked etcd they are not: those join.
+    fn is_rebuilt(&self, host: &str) -> bool {
+        let members = &mut self.cluster.etcd_hosts();
+        if self.is_stacked() {
+            return self.first() == host;
+        }
+        members.any(|member| member.name == host)
+    }
+
+    /// All members of the new cluster as it begins, as etcd is told them.
     fn initial_cluster(&self) -> String {
-        let peers = etcd::founders(&self.cluster);
+        let mut peers = etcd::founders(&self.cluster);
+        peers.retain(|(name, _)| self.is_rebuilt(name));
         let peers: Vec<_> = peers.iter().map(|(name, url)| format!("{name}={url}")).collect();
         peers.join(",")
     }
@@ -121,25 +168,28 @@ impl RestoreStep {
         Check::After(StepId::new(&self.host.name, part.name()))
     }
 
-    fn first(&self) -> &str {
-        self.shared.cluster.etcd_hosts().next().map_or("", |host| &host.name)
-    }
-
     /// After the members were compared, or what is missing of it.
     fn once_compared(&self, compared: bool, why: &str) -> Check {
         if compared {
             return Check::Needed(Change::new(why));
         }
-        Check::After(StepId::new(self.first(), Part::Checked.name()))
+        Check::After(StepId::new(self.shared.first(), Part::Checked.name()))
     }
 
     async fn found(&self, cx: &Context) -> Result<Check, StepError> {
         let look = Look::of(cx, &self.host.name, &self.shared.restore).await?;
         let needed = |why: &str| Check::Needed(Change::new(why));
         let compared = async || -> Result<bool, StepError> {
-            Ok(Look::of(cx, self.first(), &self.shared.restore).await?.has("compared"))
+            Ok(Look::of(cx, self.shared.first(), &self.shared.restore).await?.has("compared"))
         };
+        let stacked = self.shared.is_stacked();
+        let begins = stacked && self.shared.first() == self.host.name;
+        let joins = stacked && !begins;
         Ok(match self.part {
+            Part::Fit if look.has("fit") || look.is_restored() => Check::Done,
+            Part::Fit => needed("it is to be asked whether data can be restored here"),
+            // It joins, or has joined: what runs there now is of the restored cluster.
+            Part::Halted | Part::Stopped if joins && look.has("cleared") => Check::Done,
             Part::Halted if look.has("back") || look.has("halted") && look.is_halted() => {
                 Check::Done
             }
@@ -153,19 +203,48 @@ impl RestoreStep {
             Part::Data if look.is_restored() => Check::Done,
             Part::Data if !look.is_stopped() => self.after(Part::Stopped),
             Part::Data => needed("it has no data of the snapshot yet"),
+            Part::First if look.has("first") => Check::Done,
+            Part::First if !look.is_restored() => self.after(Part::Data),
+            Part::First => needed("etcd runs here alone at first"),
             Part::Checked if look.has("compared") => Check::Done,
+            Part::Checked if self.shared.is_stacked() && !look.has("first") => {
+                self.after(Part::First)
+            }
+            Part::Checked if self.shared.is_stacked() => {
+                needed("its revision and its members are to be compared")
+            }
             Part::Checked if !look.is_restored() => self.after(Part::Data),
             Part::Checked => needed("the hashes of all members are to be compared"),
             Part::Files => match hosts::missing_files(self, cx).await?.len() {
                 0 => Check::Done,
                 count => needed(&format!("{count} keys of the cluster are missing")),
             },
-            Part::Back if look.has("back") || look.never_ran() => Check::Done,
+            Part::Back if look.has("back") || !begins && look.never_ran() => Check::Done,
             Part::Back => self.once_compared(compared().await?, "its programs are to run again"),
-            Part::Kubelet if look.has("kubelet") || !look.kubelet => Check::Done,
+            Part::Kubelet if look.has("kubelet") || !begins && !look.kubelet => Check::Done,
             Part::Kubelet => {
                 self.once_compared(compared().await?, "kubelet is to see the restored cluster")
             }
+            Part::Forgotten if look.has("forgotten") => Check::Done,
+            Part::Forgotten => self.once_compared(
+                look.has("back"),
+                "other control planes are Nodes of the restored cluster, and are to join anew",
+            ),
+            Part::Cleared if look.has("cleared") => Check::Done,
+            Part::Cleared => {
+                let first = Look::of(cx, self.shared.first(), &self.shared.restore).await?;
+                let why = "it is reset, and what is in /etc/kubernetes kept aside, to join anew";
+                if first.has("forgotten") {
+                    needed(why)
+                } else {
+                    Check::After(StepId::new(self.shared.first(), Part::Forgotten.name()))
+                }
+            }
+            Part::Ghosts if look.has("ghosts") => Check::Done,
+            Part::Ghosts => self.once_compared(
+                compared().await?,
+                "Nodes and etcd members of hosts that are gone are to be looked for",
+            ),
             Part::Fresh if look.has("fresh") => Check::Done,
             Part::Fresh => {
                 self.once_compared(compared().await?, "there is no backup since the restore")
@@ -177,13 +256,19 @@ impl RestoreStep {
 
     async fn make(&self, cx: &Context) -> Result<(), StepError> {
         match self.part {
+            Part::Fit => hosts::fit(self, cx).await,
             Part::Halted => hosts::halt(self, cx).await,
             Part::Stopped => hosts::stop(self, cx).await,
             Part::Data => hosts::data(self, cx).await,
+            Part::First => first::come_up(self, cx).await,
+            Part::Checked if self.shared.is_stacked() => first::compare(self, cx).await,
             Part::Checked => hosts::compare(self, cx).await,
             Part::Files => hosts::files(self, cx).await,
             Part::Back => hosts::back(self, cx).await,
             Part::Kubelet => hosts::kubelet(self, cx).await,
+            Part::Forgotten => first::forget_others(self, cx).await,
+            Part::Cleared => first::clear(self, cx).await,
+            Part::Ghosts => ghosts::remove(self, cx).await,
             Part::Fresh => hosts::fresh(self, cx).await,
             Part::Closed => hosts::close(self, cx).await,
         }
@@ -198,13 +283,21 @@ impl Step for RestoreStep {
     fn title(&self) -> String {
         let host = &self.host.name;
         match self.part {
+            Part::Fit => format!("ask {host} whether it has the tool and the room"),
             Part::Halted => format!("stop the programs of the control plane {host}"),
             Part::Stopped => format!("stop etcd on {host} and move its data aside"),
             Part::Data => format!("restore {} on {host}", self.shared.restore.source),
+            Part::First => format!("start etcd on {host} as the only member"),
+            Part::Checked if self.shared.is_stacked() => {
+                format!("compare what etcd on {host} has with the snapshot")
+            }
             Part::Checked => "compare the hashes of all members".to_owned(),
             Part::Files => format!("put the cluster's keys onto {host}"),
             Part::Back => format!("let the control plane {host} run again"),
             Part::Kubelet => format!("restart kubelet on {host}"),
+            Part::Forgotten => "forget the other control planes, which join anew".to_owned(),
+            Part::Cleared => format!("reset {host}, so that it can join anew"),
+            Part::Ghosts => "take away the Nodes and members of hosts that are gone".to_owned(),
             Part::Fresh => "take a backup of what was restored".to_owned(),
             Part::Closed => format!("the restore is over on {host}"),
         }

@@ -28,7 +28,7 @@ pub(in crate::cli) enum Args {
     Receive(local::ReceiveArgs),
     /// Make the data of this host's member anew, as standard input says.
     #[command(hide = true)]
-    Rebuild,
+    Rebuild(local::RebuildArgs),
     /// Say what lies in a folder of backups, as JSON.
     #[command(hide = true)]
     Inventory(local::InventoryArgs),
@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         Args::Verify(args) => list::verify(args),
         Args::Drill(args) => drill::run(args),
         Args::Restore(args) => restore::run(args),
-        Args::Rebuild => local::rebuild(),
+        Args::Rebuild(args) => local::rebuild(args),
         Args::Receive(args) => local::receive(args),
         Args::Inventory(args) => local::inventory(args),
         Args::Note(args) => note::run(args),

@@ -16,7 +16,7 @@ use super::Shared;
 pub(super) const SUMS: &str = "/etc/apiproxy/backup/cluster-files.sha256";
 
 /// What makes a cluster what it is, on every control plane; whether it is always there.
-pub(super) const FILES: [(&str, bool); 9] = [
+pub const FILES: [(&str, bool); 9] = [
     ("/etc/kubernetes/pki/ca.crt", true),
     ("/etc/kubernetes/pki/ca.key", false),
     ("/etc/kubernetes/pki/front-proxy-ca.crt", false),

@@ -54,6 +54,18 @@ impl ControlPlane {
         }
     }
 
+    /// Makes the first control plane around data of etcd that are there, and keys: nobody else serves.
+    pub(in crate::bootstrap::steps) async fn begin_with_data(
+        &self,
+        cx: &Context,
+    ) -> Result<(), StepError> {
+        let look = self.at_rest(cx).await?;
+        match look.standing(&self.shared.cluster, &self.host) {
+            Standing::Serving => self.finish(cx).await,
+            _ => self.init(cx, true).await,
+        }
+    }
+
     /// Waits for a kubeadm that goes on although the run that began it was killed, and then for what it
     /// has made to come up.
     async fn at_rest(&self, cx: &Context) -> Result<Arc<Look>, StepError> {

@@ -5,11 +5,13 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
-use super::scripts::{BACK, CLOSE, DONE, HALT, HASHES, KUBELET, STOP};
+use super::scripts::{
+    BACK, CLOSE, DONE, HALT, HASHES, IMAGE, KUBELET, MARK_NODE, STOP, STOP_POD, waiting, with_pod,
+};
 use super::{RestoreStep, etcd};
 use crate::bootstrap::engine::{Context, StepError};
 use crate::bootstrap::render::paths::PROXY_PROGRAM;
-use crate::bootstrap::restore::{CURRENT, MARK, Order, Rebuilt, Source};
+use crate::bootstrap::restore::{CURRENT, Etcd, MARK, Order, Rebuilt, Source, Trial};
 use crate::bootstrap::transport::{Command, File};
 use etcd::paths::{DATA, INITIAL, PKI, UNIT, USER, local_url, peer_url};
 
@@ -26,13 +28,13 @@ const SAME: Duration = Duration::from_mins(1);
 const BACKUP: Duration = Duration::from_hours(2);
 
 /// The host remembers that it is under way.
-async fn begin(step: &RestoreStep, cx: &Context) -> Result<(), StepError> {
+pub(super) async fn begin(step: &RestoreStep, cx: &Context) -> Result<(), StepError> {
     let json = step.shared.restore.to_json();
     let json = json.map_err(|error| StepError::Unverified(error.to_string()))?;
     Ok(cx.host(&step.host.name)?.write(&File::secret(CURRENT, json)).await?)
 }
 
-async fn done(step: &RestoreStep, cx: &Context, what: &str) -> Result<(), StepError> {
+pub(super) async fn done(step: &RestoreStep, cx: &Context, what: &str) -> Result<(), StepError> {
     let folder = step.shared.restore.folder();
     cx.run(&step.host.name, &Command::script(DONE, [folder.as_str(), what])).await.map(drop)
 }
@@ -41,12 +43,50 @@ fn word(yes: bool, word: &'static str) -> &'static str {
     if yes { word } else { "no" }
 }
 
+/// For which etcd the data are made.
+async fn etcd_of(step: &RestoreStep, cx: &Context) -> Result<Etcd, StepError> {
+    let shared = &step.shared;
+    if !shared.is_stacked() {
+        return Ok(Etcd::default());
+    }
+    let version = shared.cluster.kubernetes_version.to_string();
+    let command = Command::script(IMAGE, [shared.restore.folder(), version]).timeout(PROGRAMS * 2);
+    let image = cx.run(&step.host.name, &command).await?.text();
+    let image = Some(image.trim().to_owned()).filter(|image| !image.is_empty());
+    Ok(Etcd { versions: shared.restore.etcd_version.iter().cloned().collect(), image })
+}
+
+/// Before anything stops.
+pub(super) async fn fit(step: &RestoreStep, cx: &Context) -> Result<(), StepError> {
+    let (shared, name) = (&step.shared, &step.host.name);
+    // The snapshot, the data that are made of it, and etcd's log, of which two files have 64 MiB.
+    let size = shared.snapshot.size(cx, &shared.restore).await?;
+    let folder = shared.restore.folder();
+    let trial = Trial {
+        etcd: etcd_of(step, cx).await?,
+        room: vec![(folder.into(), size), (DATA.into(), size.saturating_add(160 << 20))],
+    };
+    let json = serde_json::to_vec(&trial);
+    let json = json.map_err(|error| StepError::Unverified(error.to_string()))?;
+    let words = [PROXY_PROGRAM, "bootstrap", "etcd", "rebuild", "--rehearse"];
+    let output = cx.host(name)?.run(&Command::new(words).stdin(json)).await?;
+    if output.ok() {
+        return done(step, cx, "fit").await;
+    }
+    let complaint = output.complaint();
+    Err(StepError::Refused {
+        reason: format!("{name}: {}", complaint.trim_start_matches("apiproxy: ")),
+        remedy: "nothing was stopped; put that right and run this again".to_owned(),
+    })
+}
+
 pub(super) async fn halt(step: &RestoreStep, cx: &Context) -> Result<(), StepError> {
     begin(step, cx).await?;
     let (folder, port) =
         (step.shared.restore.folder(), step.shared.cluster.endpoint.port.to_string());
     let words = [folder.as_str(), &port, word(step.shared.restore.new_authority, "anew")];
-    cx.run(&step.host.name, &Command::script(HALT, words).timeout(PROGRAMS)).await.map(drop)
+    let command = Command::script(&waiting(HALT), words).timeout(PROGRAMS);
+    cx.run(&step.host.name, &command).await.map(drop)
 }
 
 pub(super) async fn stop(step: &RestoreStep, cx: &Context) -> Result<(), StepError> {
@@ -55,6 +95,12 @@ pub(super) async fn stop(step: &RestoreStep, cx: &Context) -> Result<(), StepErr
     let (folder, local) = (restore.folder(), local_url());
     let source = restore.source == Source::Member(name.to_owned());
     let leaves = !step.shared.is_member(&step.host);
+    if step.shared.is_stacked() {
+        let (source, leaves) = (word(source, "source"), word(leaves, "leaves"));
+        let words = [&folder, restore.id.as_str(), DATA, MARK, source, leaves];
+        let command = Command::script(&with_pod(STOP_POD), words).timeout(LARGE);
+        return cx.run(name, &command).await.map(drop);
+    }
     let anew = word(step.shared.restore.new_authority, "anew");
     let words = [
         &folder,
@@ -73,17 +119,26 @@ pub(super) async fn stop(step: &RestoreStep, cx: &Context) -> Result<(), StepErr
     cx.run(name, &command).await.map(drop)
 }
 
+/// As long as this file is there the member counts as one that starts for the first time: nobody takes its
+/// data for those of an earlier life.
+async fn say_that_it_begins(step: &RestoreStep, cx: &Context) -> Result<(), StepError> {
+    let cluster = &step.shared.cluster;
+    let initial = etcd::initial(cluster, etcd::State::New, &etcd::founders(cluster));
+    Ok(cx.host(&step.host.name)?.write(&File::new(INITIAL, initial)).await?)
+}
+
 pub(super) async fn data(step: &RestoreStep, cx: &Context) -> Result<(), StepError> {
     let (shared, host) = (&step.shared, &step.host);
     let facts = shared.snapshot.ready(cx, &shared.restore).await?;
     let snapshot = shared.restore.file("snapshot.db");
     cx.host(&host.name)?.upload(shared.snapshot.path(), &snapshot, 0o600).await?;
-    etcd::prepare(cx, &host.name).await?;
-    // As long as it is there the member counts as one that starts for the first time: nobody takes its
-    // data for those of an earlier life.
-    let founders = etcd::founders(&shared.cluster);
-    let initial = etcd::initial(&shared.cluster, etcd::State::New, &founders);
-    cx.host(&host.name)?.write(&File::new(INITIAL, initial)).await?;
+    if shared.is_stacked() {
+        // One that comes new has not been told yet.
+        begin(step, cx).await?;
+    } else {
+        etcd::prepare(cx, &host.name).await?;
+        say_that_it_begins(step, cx).await?;
+    }
     let order = Order {
         id: shared.restore.id.clone(),
         snapshot: snapshot.into(),
@@ -96,7 +151,8 @@ pub(super) async fn data(step: &RestoreStep, cx: &Context) -> Result<(), StepErr
         initial_cluster: shared.initial_cluster(),
         token: shared.restore.token(),
         data: DATA.into(),
-        owner: Some(USER.to_owned()),
+        owner: (!shared.is_stacked()).then(|| USER.to_owned()),
+        etcd: etcd_of(step, cx).await?,
     };
     let json = serde_json::to_vec(&order);
     let json = json.map_err(|error| StepError::Unverified(error.to_string()))?;
@@ -172,13 +228,10 @@ pub(super) async fn missing_files<'a>(
 ) -> Result<Vec<&'a (String, Vec<u8>)>, StepError> {
     const SCRIPT: &str = r#"for file; do if [ ! -e "$file" ]; then echo "$file"; fi; done"#;
     let files = &step.shared.files;
-    // The authority of an external etcd is not the backup's to say.
-    let wanted = files.iter().filter(|(path, _)| !path.starts_with("/etc/kubernetes/pki/etcd/"));
-    let wanted: Vec<_> = wanted.collect();
-    let paths = wanted.iter().map(|(path, _)| path.as_str());
+    let paths = files.iter().map(|(path, _)| path.as_str());
     let found = cx.run(&step.host.name, &Command::script(SCRIPT, paths)).await?.text();
-    let missing = |(path, _): &&&(String, Vec<u8>)| found.lines().any(|line| line == path);
-    Ok(wanted.iter().filter(missing).copied().collect())
+    let missing = |(path, _): &&(String, Vec<u8>)| found.lines().any(|line| line == path);
+    Ok(files.iter().filter(missing).collect())
 }
 
 pub(super) async fn files(step: &RestoreStep, cx: &Context) -> Result<(), StepError> {
@@ -189,14 +242,25 @@ pub(super) async fn files(step: &RestoreStep, cx: &Context) -> Result<(), StepEr
 }
 
 pub(super) async fn back(step: &RestoreStep, cx: &Context) -> Result<(), StepError> {
-    let (folder, servers) = (step.shared.restore.folder(), step.shared.servers());
-    let port = step.shared.cluster.endpoint.port.to_string();
-    let command = Command::script(BACK, [folder, servers, port]).timeout(PROGRAMS);
+    // A stacked etcd is where it was: beside its apiserver.
+    let stacked = step.shared.is_stacked();
+    let servers = if stacked { String::new() } else { step.shared.servers() };
+    let (folder, port) =
+        (step.shared.restore.folder(), step.shared.cluster.endpoint.port.to_string());
+    let command = Command::script(&waiting(BACK), [folder, servers, port]).timeout(PROGRAMS);
     cx.run(&step.host.name, &command).await.map(drop)
 }
 
 pub(super) async fn kubelet(step: &RestoreStep, cx: &Context) -> Result<(), StepError> {
     let folder = step.shared.restore.folder();
+    if step.shared.is_stacked() && step.shared.first() == step.host.name {
+        let restart = Command::new(["systemctl", "restart", "kubelet"]);
+        cx.run(&step.host.name, &restart).await?;
+        let port = step.shared.cluster.endpoint.port.to_string();
+        let command = Command::script(&waiting(MARK_NODE), [step.host.name.clone(), port]);
+        cx.run(&step.host.name, &command.timeout(PROGRAMS)).await?;
+        return done(step, cx, "kubelet").await;
+    }
     cx.run(&step.host.name, &Command::script(KUBELET, [folder])).await.map(drop)
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 
-use super::scripts::LOOK;
+use super::scripts::{LOOK, with_pod};
 use crate::bootstrap::engine::{Context, StepError};
 use crate::bootstrap::restore::{CURRENT, MARK, Restore};
 use crate::bootstrap::steps::etcd::paths::{DATA, UNIT};
@@ -36,7 +36,7 @@ impl Look {
     pub(super) async fn of(cx: &Context, host: &str, restore: &Restore) -> Result<Self, StepError> {
         let folder = restore.folder();
         let words = [CURRENT, &restore.id, &folder, UNIT, DATA, MARK];
-        Ok(Self::parse(&cx.run(host, &Command::script(LOOK, words)).await?.text()))
+        Ok(Self::parse(&cx.run(host, &Command::script(&with_pod(LOOK), words)).await?.text()))
     }
 
     fn parse(text: &str) -> Self {
@@ -45,7 +45,7 @@ impl Look {
         let count = |name: &str| fact(name).parse().unwrap_or_default();
         Self {
             current: fact("current") == "yes",
-            running: ["active", "activating"].contains(&fact("etcd")),
+            running: ["active", "activating"].contains(&fact("etcd")) || fact("pod") == "yes",
             data: fact("data") == "yes",
             mark: fact("mark") == "yes",
             manifests: count("manifests"),

@@ -1,11 +1,45 @@
 //! What is run on hosts in a restore. Each may be killed anywhere and run again.
 
+/// The script, with `wait_until SECONDS COMPLAINT COMMAND..` before it: that fails when the command has not
+/// been well within so many seconds.
+pub(super) fn waiting(script: &str) -> String {
+    format!("{WAIT}{script}")
+}
+
+const WAIT: &str = r#"
+wait_until() {
+    limit=$1 complaint=$2
+    shift 2
+    tries=0
+    until "$@"; do
+        tries=$((tries + 1))
+        if [ $tries -gt "$limit" ]; then
+            echo "$complaint" >&2
+            exit 1
+        fi
+        sleep 1
+    done
+}
+"#;
+
+/// Does etcd of a static pod run? It may be about to start again and listen nowhere yet. The brackets keep
+/// grep from finding itself.
+const POD_RUNS: &str = r"
+pod_runs() { grep -qzxs -e '--data-dir=/var/lib/etc[d]' /proc/[0-9]*/cmdline; }
+";
+
+/// The same for [`STOP_POD`] and [`LOOK`].
+pub(super) fn with_pod(script: &str) -> String {
+    waiting(&format!("{POD_RUNS}{script}"))
+}
+
 /// `$1` the file of the restore under way, `$2` its number, `$3` its folder, `$4` etcd's unit, `$5` its
 /// data, `$6` the mark in them.
 pub(super) const LOOK: &str = r#"
 set +e
 grep -qF "\"$2\"" "$1" 2>/dev/null && echo current=yes
 printf 'etcd=%s\n' "$(systemctl show -p ActiveState --value "$4" 2>/dev/null)"
+if [ -e /etc/kubernetes/manifests/etcd.yaml ] || pod_runs; then echo pod=yes; fi
 [ -d "$5/member" ] && echo data=yes
 [ "$(cat "$5/member/$6" 2>/dev/null)" = "$2" ] && echo mark=yes
 count() { n=0; for p in apiserver controller-manager scheduler; do [ -e "$1/kube-$p.yaml" ] && n=$((n + 1)); done; echo $n; }
@@ -31,15 +65,8 @@ if [ "$3" = anew ] && [ ! -e "$1/done/halted" ]; then
     done
 fi
 listens() { grep -qiE ": [0-9A-F]+:$(printf %04X "$1") [0-9A-F]+:0000 0A" /proc/net/tcp /proc/net/tcp6 2>/dev/null; }
-tries=0
-while listens "$2" || listens 10257 || listens 10259; do
-    tries=$((tries + 1))
-    if [ $tries -gt 180 ]; then
-        echo 'its programs still run after 3 min; does kubelet run there? see crictl ps' >&2
-        exit 1
-    fi
-    sleep 1
-done
+silent() { ! { listens "$1" || listens 10257 || listens 10259; }; }
+wait_until 180 'its programs still run after 3 min; does kubelet run there? see crictl ps' silent "$2"
 : >"$1/done/halted"
 "#;
 
@@ -80,17 +107,116 @@ fi
 : >"$1/done/stopped"
 "#;
 
+/// The same of a static pod. `$1` the restore's folder, `$2` its number, `$3` the data, `$4` the mark in
+/// them, `$5` `source` if the data are wanted, `$6` `leaves` if the host is no control plane any more.
+pub(super) const STOP_POD: &str = r#"
+# stop etcd and move its data aside
+umask 077
+mkdir -p "$1/done" "$1/manifests"
+own=$(cat "$3/member/$4" 2>/dev/null || true)
+if [ "$5" = source ] && [ ! -e "$1/source.db" ]; then
+    rm -f "$1/source.part"
+    pki=/etc/kubernetes/pki/etcd
+    ETCDCTL_API=3 etcdctl --dial-timeout=2s --command-timeout=10m --endpoints=https://127.0.0.1:2379 \
+        --cacert=$pki/ca.crt --cert=$pki/healthcheck-client.crt --key=$pki/healthcheck-client.key \
+        snapshot save "$1/source.part" >/dev/null 2>&1 || rm -f "$1/source.part"*
+fi
+file=/etc/kubernetes/manifests/etcd.yaml
+if [ -e "$file" ] && [ "$own" != "$2" ]; then mv -f "$file" "$1/manifests/"; fi
+if [ "$own" != "$2" ]; then
+    gone() { ! pod_runs; }
+    wait_until 120 'its etcd still runs after 2 min; does kubelet run there? see crictl ps' gone
+fi
+if [ "$5" = source ] && [ ! -e "$1/source.db" ]; then
+    [ -e "$1/source.part" ] || cp "$3/member/snap/db" "$1/source.part"
+    sync "$1/source.part"
+    mv "$1/source.part" "$1/source.db"
+fi
+if [ "$6" = leaves ]; then
+    systemctl disable --now apiproxy-etcd-backup.timer 2>/dev/null || true
+    systemctl disable --now kubelet 2>/dev/null || true
+fi
+if [ -d "$3/member" ] && [ "$own" != "$2" ]; then
+    to=$3/before-$2
+    while [ -e "$to" ]; do to=$to-; done
+    mv "$3/member" "$to"
+    sync "$3"
+fi
+: >"$1/done/stopped"
+"#;
+
+/// Prints the image of the etcd that runs here, or did, or will: `$1` the restore's folder, `$2` the version
+/// of Kubernetes. containerd fetches it if it has not got it.
+pub(super) const IMAGE: &str = r#"
+image=
+for file in /etc/kubernetes/manifests/etcd.yaml "$1/manifests/etcd.yaml"; do
+    [ -n "$image" ] || [ ! -e "$file" ] ||
+        image=$(grep -oE '"?image"?: *"?[^", ]+' "$file" | head -n 1 | sed -E 's/.*: *"?//')
+done
+[ -n "$image" ] || image=$(kubeadm config images list --kubernetes-version "$2" 2>/dev/null | grep '/etcd:' || true)
+[ -n "$image" ] || exit 0
+if [ -z "$(ctr -n k8s.io images ls -q "name==$image" 2>/dev/null)" ]; then
+    timeout 300 ctr -n k8s.io images pull "$image" >/dev/null 2>&1 || true
+fi
+echo "$image"
+"#;
+
+/// Puts the manifest of etcd back for a cluster of one. `$1` the restore's folder, `$2` the member and its URL.
+/// Prints whether there is one.
+pub(super) const FIRST: &str = r#"
+# start etcd as the only member
+file=$1/manifests/etcd.yaml
+[ -e "$file" ] || exit 0
+sed -i -E "s#(--initial-cluster=)[^ \"']*#\1$2#; s#(--initial-cluster-state=)[a-z]+#\1new#" "$file"
+cp -p "$file" /etc/kubernetes/.etcd.restored
+mv -fT /etc/kubernetes/.etcd.restored /etc/kubernetes/manifests/etcd.yaml
+echo there
+"#;
+
+/// Registers a Node that the restored data do not have as that of a control plane. `$1` the Node, `$2` the
+/// apiserver's port.
+pub(super) const MARK_NODE: &str = r#"
+# mark the Node as a control plane
+admin="kubectl --kubeconfig /etc/kubernetes/admin.conf --request-timeout 5s --server https://127.0.0.1:$2"
+known() { $admin get node "$1" >/dev/null 2>&1; }
+wait_until 120 'its Node is not registered after 2 min; see journalctl -u kubelet there' known "$1"
+if ! $admin get node "$1" --output 'jsonpath={.metadata.labels}' | grep -q node-role.kubernetes.io/control-plane; then
+    $admin label node "$1" node-role.kubernetes.io/control-plane= --overwrite
+    $admin taint node "$1" node-role.kubernetes.io/control-plane=:NoSchedule --overwrite
+fi
+"#;
+
+/// Keeps what kubeadm's reset would take, and data that are in the way of a member that joins. `$1` the
+/// restore's folder, `$2` the folder of etcd's data.
+pub(super) const KEEP: &str = r#"
+# keep what a reset would take
+umask 077
+if [ ! -e "$1/kubernetes" ]; then
+    rm -rf "$1/kubernetes.part"
+    if [ -e /etc/kubernetes ]; then
+        cp -a /etc/kubernetes "$1/kubernetes.part"
+        mv "$1/kubernetes.part" "$1/kubernetes"
+    fi
+fi
+for old in "$2"/before-* "$2/member"; do
+    [ -e "$old" ] || continue
+    to=$2-$(basename "$old")
+    while [ -e "$to" ]; do to=$to-; done
+    mv "$old" "$to"
+done
+"#;
+
 /// With `ctl`. `$1` is the member's own URL.
 pub(super) const HASHES: &str = r#"
 ctl --endpoints="$1" --command-timeout=30s endpoint hashkv --cluster -w json
 "#;
 
-/// `$1` the restore's folder, `$2` where etcd is, `$3` the apiserver's port.
+/// `$1` the restore's folder, `$2` where etcd is if that has changed, `$3` the apiserver's port.
 pub(super) const BACK: &str = r#"
 # let the programs of the control plane run again
 mkdir -p "$1/done"
 file=$1/manifests/kube-apiserver.yaml
-if [ -e "$file" ]; then
+if [ -e "$file" ] && [ -n "$2" ]; then
     sed -i -E "s#(--etcd-servers=)[^ \"']*#\1$2#" "$file"
 fi
 for program in apiserver controller-manager scheduler; do
@@ -100,16 +226,11 @@ for program in apiserver controller-manager scheduler; do
         mv -fT "/etc/kubernetes/.kube-$program.restored" "/etc/kubernetes/manifests/kube-$program.yaml"
     fi
 done
-tries=0
-until kubectl --kubeconfig /etc/kubernetes/admin.conf --request-timeout 5s --server "https://127.0.0.1:$3" \
-    get --raw /readyz >/dev/null 2>&1; do
-    tries=$((tries + 1))
-    if [ $tries -gt 180 ]; then
-        echo 'its kube-apiserver is not ready after 3 min; see crictl logs there' >&2
-        exit 1
-    fi
-    sleep 1
-done
+ready() {
+    kubectl --kubeconfig /etc/kubernetes/admin.conf --request-timeout 5s --server "https://127.0.0.1:$1" \
+        get --raw /readyz >/dev/null 2>&1
+}
+wait_until 180 'its kube-apiserver is not ready after 3 min; see crictl logs there' ready "$3"
 : >"$1/done/back"
 "#;
 

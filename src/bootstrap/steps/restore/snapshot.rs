@@ -10,6 +10,7 @@ use crate::bootstrap::backup::fleet::{FetchError, fetch_file};
 use crate::bootstrap::backup::{Contents, ContentsError, check_sum};
 use crate::bootstrap::engine::{Context, StepError};
 use crate::bootstrap::restore::{Restore, Source};
+use crate::bootstrap::steps::etcd::paths::DATA;
 use crate::bootstrap::transport::Command;
 
 /// What is known of a snapshot.
@@ -43,6 +44,22 @@ impl Snapshot {
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// How many bytes it has, or about so many if it is not here yet.
+    pub(super) async fn size(&self, cx: &Context, restore: &Restore) -> Result<u64, StepError> {
+        match &restore.source {
+            Source::Backup(_) => std::fs::metadata(&self.path)
+                .map(|found| found.len())
+                .map_err(|error| StepError::Unverified(error.to_string())),
+            Source::Member(host) => {
+                const SCRIPT: &str = r#"stat -c %s "$1" 2>/dev/null || stat -c %s "$2""#;
+                let (copied, own) = (restore.file("source.db"), format!("{DATA}/member/snap/db"));
+                let output = cx.run(host, &Command::script(SCRIPT, [copied, own])).await?;
+                let size = output.text().trim().parse();
+                size.map_err(|_| StepError::Unverified(format!("{host}: its database has no size")))
+            }
+        }
     }
 
     /// What is in it; it is fetched first if it is not here.

@@ -57,7 +57,20 @@ pub(super) fn inventory(args: &InventoryArgs) -> Result<(), CliError> {
     output::emit(&output::json_line(&all)?)
 }
 
-pub(super) fn rebuild() -> Result<(), CliError> {
+/// Flags of `etcd rebuild`.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct RebuildArgs {
+    /// Only tell whether it could be done.
+    #[arg(long)]
+    rehearse: bool,
+}
+
+pub(super) fn rebuild(args: &RebuildArgs) -> Result<(), CliError> {
+    if args.rehearse {
+        let trial: restore::Trial = serde_json::from_reader(std::io::stdin().lock())
+            .map_err(|error| CliError::Usage(format!("standard input is no trial: {error}")))?;
+        return restore::rehearse(&trial).map_err(|error| CliError::Failed(error.to_string()));
+    }
     let order: restore::Order = serde_json::from_reader(std::io::stdin().lock())
         .map_err(|error| CliError::Usage(format!("standard input is no order: {error}")))?;
     let rebuilt = restore::rebuild(&order).map_err(|error| CliError::Failed(error.to_string()))?;

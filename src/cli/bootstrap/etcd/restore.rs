@@ -10,9 +10,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::drill::identity_of;
 use crate::bootstrap::backup::{BackupName, Opened};
+use crate::bootstrap::engine::StepError;
 use crate::bootstrap::restore::{BUMP, Leaving, Restore, Source};
+<<<<<<< HEAD
 use crate::bootstrap::spec::{Cluster, Draft, Host, Loaded, Topology};
+=======
+use crate::bootstrap::spec::{Cluster, Draft, Host, Topology};
+use crate::bootstrap::steps::documents::Rendered;
+>>>>>>> ebde3e3 (etcd restore brings a stacked etcd back)
 use crate::bootstrap::steps::restore::{self, Restoring, Snapshot};
+use crate::bootstrap::steps::shared::Shared;
 use crate::bootstrap::steps::{self, remove};
 use crate::cli::bootstrap::access::{Form, Site, Whole, load};
 use crate::cli::bootstrap::file::Writing;
@@ -27,11 +34,14 @@ use crate::cli::{CliError, output, runtime};
 The newest backup is taken that is whole and whose copy was just read and found intact, and it is opened
 and read here before anything stops. The plan is shown first: what stops, what is lost, on which hosts.
 
-Then: the hosts are prepared; apiservers, controller-managers and schedulers stop; etcd stops, and its data
-are moved aside (/var/lib/etcd/before-*, never deleted); every member is restored from the same snapshot as
-a new cluster, with a revision so much greater that nobody takes an old one for a new one; hashes are
-compared; control planes and kubelets come back; a backup is taken. An etcd host that does not answer is
-replaced by a spare of the file that does.
+Then: the hosts are prepared, and asked whether they have the tool and the room; apiservers,
+controller-managers and schedulers stop; etcd stops, and its data are moved aside (/var/lib/etcd/before-*,
+never deleted); it is restored with a revision so much greater that nobody takes an old one for a new one.
+An external etcd is restored on every member from the same snapshot as a new cluster, and hashes are
+compared. A stacked one is restored on one control plane, which comes back alone; the others are reset (what
+they had in /etc/kubernetes is kept beside the restore) and join it as new ones do, and every proxy learns of
+those that there are. Then kubelets come back, Nodes of hosts that are gone are taken away, and a backup is
+taken. A host that carries etcd and does not answer is replaced by a spare of the file that does.
 
 A run that was cut off goes on when the same command is run again, from any machine.
 
@@ -40,6 +50,7 @@ Examples:
   apiproxy bootstrap etcd restore --before 2026-12-01T06:00:00Z
   apiproxy bootstrap etcd restore --identity key.txt --write   # encrypted; spares go into the file
   apiproxy bootstrap etcd restore --place e1=s1                # s1 takes the place of e1, which lives
+  apiproxy bootstrap etcd restore --place cp1=s1 --place cp2=s2 --place cp3=s3
   apiproxy bootstrap etcd restore --from-member e2             # no quorum, and e2 has its data
 
 Exit 0 when etcd runs again and a backup of it was taken, 1 when something is not done, 2 when a name or
@@ -91,6 +102,7 @@ fn failed(error: impl std::fmt::Display) -> CliError {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
+<<<<<<< HEAD
     let said = load(args.whole.file())?;
     let before = Arc::new(said.cluster.clone());
     if before.topology == Topology::Stacked {
@@ -99,6 +111,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
              etcd can be restored by a command yet; the README says how it is done by hand",
         ));
     }
+=======
+    let before = Arc::new(load(args.whole.file())?);
+>>>>>>> ebde3e3 (etcd restore brings a stacked etcd back)
     if let Some(host) = args.from_member.as_ref().filter(|name| !is_member(&before, name)) {
         return Err(wrong(format!("{host} is no etcd host of the file")));
     }
@@ -190,11 +205,10 @@ async fn job(
         Some((old.clone(), Leaving { address: host.address, by: new.clone() }))
     };
     let leaving: BTreeMap<_, _> = places.iter().filter_map(leaving).collect();
-    let authority = site.keys.certificate(&site.cx).await.map_err(failed)?;
-    let restore = known.clone().unwrap_or_else(|| Restore {
-        new_authority: authority.is_none(),
-        ..Restore::new(&before.name, chosen.source, leaving, SystemTime::now())
-    });
+    let restore = match &known {
+        Some(known) => known.clone(),
+        None => begun(site, &after, &chosen, leaving).await.map_err(failed)?,
+    };
     let mut notes = chosen.notes;
     notes.extend(notes_of(known.as_ref(), &restore, &away, before));
     let leaving = reach_leaving(site, &restore, &after, &away).await?;
@@ -210,12 +224,14 @@ async fn job(
     }
     let restoring = Arc::new(Restoring {
         cluster: Arc::clone(&after),
+        shared: Shared::new(Arc::clone(&after), Arc::new(Rendered)),
         restore,
         snapshot: chosen.snapshot,
         files: chosen.files,
         away: away.into_keys().collect(),
         leaving,
     });
+    restore::usable(&site.cx, &restoring).await.map_err(failed)?;
     let ordinary = steps::hosts::steps(&after, std::path::Path::new("/proc/self/exe"));
     let steps = restore::steps(&restoring, &site.keys, ordinary, &site.sources);
     site.cluster = after;
@@ -225,6 +241,26 @@ async fn job(
     let draft = draft.and_then(|draft| args.file.wanted(&draft));
     let question = Question::Yes("Restore it so?");
     Ok((Job { notes, draft, question, guarded: None, ..job }, stays))
+}
+
+/// A restore that begins now.
+async fn begun(
+    site: &Site,
+    after: &Cluster,
+    chosen: &Chosen,
+    leaving: BTreeMap<String, Leaving>,
+) -> Result<Restore, StepError> {
+    let begun = Restore::new(&after.name, chosen.source.clone(), leaving, SystemTime::now());
+    if after.topology == Topology::External {
+        let authority = site.keys.certificate(&site.cx).await?;
+        return Ok(Restore { new_authority: authority.is_none(), ..begun });
+    }
+    let (member, etcd_version) = match &begun.source {
+        Source::Member(host) => (Some(host.as_str()), restore::version_of(&site.cx, host).await?),
+        Source::Backup(_) => (None, chosen.etcd_version.clone()),
+    };
+    let first = restore::choose_first(&site.cx, after, &begun.leaving, member).await?;
+    Ok(Restore { first, etcd_version, ..begun })
 }
 
 fn stays(args: &Args, draft: &Draft) -> Option<String> {
@@ -241,6 +277,12 @@ fn notes_of(
     if known.is_some() {
         notes.push(format!("The restore {} was cut off: it is gone on with.", restore.id));
     }
+    notes.extend(restore.first.as_ref().map(|first| {
+        format!(
+            "etcd and its control plane come back on {first}; until then no kube-apiserver runs. Other control \
+             planes are reset and join it: their pods are started anew."
+        )
+    }));
     for (old, Leaving { by, .. }) in &restore.leaving {
         notes.push(if away.contains_key(old) {
             format!(
@@ -308,6 +350,8 @@ struct Chosen {
     source: Source,
     snapshot: Snapshot,
     files: Vec<(String, Vec<u8>)>,
+    /// The version of the etcd that a backup is of.
+    etcd_version: Option<String>,
     notes: Vec<String>,
 }
 
@@ -315,7 +359,9 @@ impl Chosen {
     fn of_backup(opened: Opened, path: PathBuf, notes: Vec<String>) -> Self {
         let Opened { manifest, files } = opened;
         let source = Source::Backup(manifest.name);
-        Self { source, snapshot: Snapshot::of_backup(path, manifest.contents), files, notes }
+        let etcd_version = Some(manifest.etcd_version);
+        let snapshot = Snapshot::of_backup(path, manifest.contents);
+        Self { source, snapshot, files, etcd_version, notes }
     }
 }
 

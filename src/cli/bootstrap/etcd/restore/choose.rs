@@ -8,6 +8,8 @@ use super::{Args, Chosen, failed, identities, wrong};
 use crate::bootstrap::backup::fleet::{self, Copy, Fleet};
 use crate::bootstrap::backup::{BackupName, BundleError, Label, OpenError, SealError, open};
 use crate::bootstrap::restore::{Restore, Source};
+use crate::bootstrap::spec::Topology;
+use crate::bootstrap::steps::backup::CLUSTER_FILES;
 use crate::bootstrap::steps::restore::Snapshot;
 use crate::cli::bootstrap::access::Site;
 use crate::cli::{CliError, output};
@@ -46,7 +48,8 @@ pub(super) async fn source(
         return Ok(Chosen {
             source: Source::Member(host.clone()),
             snapshot: Snapshot::of_member(folder.join("snapshot.db")),
-            files: Vec::new(),
+            files: files_of(site, host).await?,
+            etcd_version: None,
             notes: vec![format!(
                 "What {host} has is taken as it is: a change that only the others had is lost. Its data \
                  are copied first and then moved aside."
@@ -67,6 +70,19 @@ pub(super) async fn source(
     let fleet = Fleet::survey(&site.cx, &places(&site.cluster)?, true).await;
     let (name, copies) = pick(args, site, &fleet, wanted)?;
     fetch(args, site, name, &copies, folder).await
+}
+
+/// The keys of the cluster as the control plane has them whose data are taken: spares need them.
+async fn files_of(site: &Site, host: &str) -> Result<Vec<(String, Vec<u8>)>, CliError> {
+    let mut files = Vec::new();
+    if site.cluster.topology == Topology::External {
+        return Ok(files);
+    }
+    for (path, _) in CLUSTER_FILES {
+        let found = site.cx.host(host).map_err(failed)?.read(path).await.map_err(failed)?;
+        files.extend(found.map(|found| (path.to_owned(), found.content)));
+    }
+    Ok(files)
 }
 
 /// The copies of a backup that were read and are intact.
@@ -138,7 +154,11 @@ async fn fetch(
             move || open(&bundle, &label, &keys, &snapshot)
         };
         let opened = tokio::task::spawn_blocking(work).await.map_err(failed)?;
-        let opened = opened.map_err(|error| not_opened(site, name, &error))?;
+        let mut opened = opened.map_err(|error| not_opened(site, name, &error))?;
+        if site.cluster.topology == Topology::External {
+            // The authority of an external etcd is not the backup's to say.
+            opened.files.retain(|(path, _)| !path.starts_with("/etc/kubernetes/pki/etcd/"));
+        }
         let notes = vec![lost(name, label)];
         return Ok(Chosen::of_backup(opened, snapshot, notes));
     }
