@@ -71,7 +71,7 @@ impl Site {
         let store = Store::new(self.folder.path().join("pki"));
         let keys = Arc::new(Keys::new(KeyHome::Operator(store)));
         let mut steps = etcd::steps(&self.cluster, &keys, Renewal::WhenDue);
-        let sources = spec::sources(&self.file).unwrap();
+        let sources = spec::Loaded::read(&self.file).unwrap().sources();
         let mut backups = backup::steps(&self.cluster, &sources);
         let order = [backup::KEY, backup::STORE, backup::BACKUP, backup::DRILL, backup::GONE];
         backups.sort_by_key(|step| order.iter().position(|name| *name == step.id().name));
@@ -189,7 +189,7 @@ impl Site {
 
 fn an_upgrade_is_told(site: &mut Site) {
     site.edit("v1.34.2", "v1.35.1");
-    let sources = spec::sources(&site.file).unwrap();
+    let sources = spec::Loaded::read(&site.file).unwrap().sources();
     let steps = || backup::upgraded(&site.cluster, &sources, &[]);
     assert_eq!(site.carry_out(steps()).unwrap(), ["e1/backup"]);
     let config = site.member.exec("cat /etc/apiproxy/backup/config.json");

@@ -12,12 +12,8 @@ use super::drill::identity_of;
 use crate::bootstrap::backup::{BackupName, Opened};
 use crate::bootstrap::engine::StepError;
 use crate::bootstrap::restore::{BUMP, Leaving, Restore, Source};
-<<<<<<< HEAD
 use crate::bootstrap::spec::{Cluster, Draft, Host, Loaded, Topology};
-=======
-use crate::bootstrap::spec::{Cluster, Draft, Host, Topology};
 use crate::bootstrap::steps::documents::Rendered;
->>>>>>> ebde3e3 (etcd restore brings a stacked etcd back)
 use crate::bootstrap::steps::restore::{self, Restoring, Snapshot};
 use crate::bootstrap::steps::shared::Shared;
 use crate::bootstrap::steps::{self, remove};
@@ -102,18 +98,8 @@ fn failed(error: impl std::fmt::Display) -> CliError {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-<<<<<<< HEAD
     let said = load(args.whole.file())?;
     let before = Arc::new(said.cluster.clone());
-    if before.topology == Topology::Stacked {
-        return Err(wrong(
-            "etcd of this cluster runs on its control planes (`topology: stacked`), and only an external \
-             etcd can be restored by a command yet; the README says how it is done by hand",
-        ));
-    }
-=======
-    let before = Arc::new(load(args.whole.file())?);
->>>>>>> ebde3e3 (etcd restore brings a stacked etcd back)
     if let Some(host) = args.from_member.as_ref().filter(|name| !is_member(&before, name)) {
         return Err(wrong(format!("{host} is no etcd host of the file")));
     }
