@@ -5,6 +5,8 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
+
 use super::report::{Report, script};
 use super::{Member, Node, members, nodes, removable};
 use crate::bootstrap::engine::{Context, StepError};
@@ -17,6 +19,12 @@ const ADMIN: &str = "/etc/kubernetes/admin.conf";
 
 /// How long the apiserver or etcd may take to answer one request.
 const PATIENCE: &str = "10s";
+
+/// How long members may take to choose a leader; within seconds, but for machines that have much to do.
+const SETTLES: Duration = Duration::from_secs(20);
+
+/// How often they are asked meanwhile.
+const PACE: Duration = Duration::from_secs(2);
 
 /// kubectl speaks to etcd's HTTP gateway as well as to apiservers: nothing else has to be on the host.
 /// The certificates are those by which the apiserver of this host reaches its etcd.
@@ -146,13 +154,32 @@ impl<'a> Api<'a> {
         Ok(members.iter().filter(well).map(|member| member.id).collect())
     }
 
+    /// Does the quorum allow that a member goes, or why not? Where too few answer they are asked again for
+    /// a while: when a member was lost, the others may just be choosing a leader.
+    ///
+    /// # Errors
+    /// The host cannot be reached.
+    pub async fn may_remove(
+        &self,
+        members: &[Member],
+        id: u64,
+    ) -> Result<Result<(), String>, StepError> {
+        let begun = Instant::now();
+        loop {
+            let judged = removable(members, &self.healthy(members).await?, id);
+            if judged.is_ok() || begun.elapsed() > SETTLES {
+                return Ok(judged);
+            }
+            sleep(PACE).await;
+        }
+    }
+
     /// Removes a member, if the quorum allows.
     ///
     /// # Errors
     /// It would break the quorum, or the host cannot be reached.
     pub async fn remove_member(&self, members: &[Member], id: u64) -> Result<(), StepError> {
-        let healthy = self.healthy(members).await?;
-        removable(members, &healthy, id).map_err(|reason| StepError::Refused {
+        self.may_remove(members, id).await?.map_err(|reason| StepError::Refused {
             reason,
             remedy:
                 "bring the other members back first (`apiproxy bootstrap status`), or restore a \

@@ -6,6 +6,7 @@ pub mod decide;
 pub mod enter;
 pub mod leave;
 pub mod look;
+mod processes;
 pub mod settings;
 #[cfg(test)]
 mod tests;

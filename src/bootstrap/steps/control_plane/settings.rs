@@ -11,20 +11,19 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::STEP;
 use super::look::{Look, Standing};
+use super::{STEP, processes};
 use crate::bootstrap::engine::{Change, Check, Context, Disruption, Lane, Step, StepError, StepId};
+use crate::bootstrap::kubernetes::Report;
 use crate::bootstrap::spec::{Cluster, Host, Overrides};
 use crate::bootstrap::steps::shared::{PACE, Shared, join};
 
 /// The name of the step.
 pub const SETTINGS: &str = "control-plane-settings";
 
-/// kubelet looks at its manifests every 20 s, and the apiserver says "not ready" for 20 s when it ends.
-const SEEN: Duration = Duration::from_secs(45);
-
-/// How long the new programs may take.
-const BACK: Duration = Duration::from_mins(4);
+/// How long the new programs may take: kubelet looks at its manifests every 20 s, and the apiserver says
+/// "not ready" for 20 s when it ends.
+const BACK: Duration = Duration::from_mins(5);
 
 /// A program of the control plane: its name, its key in the `ClusterConfiguration`, its flags in a host's
 /// own settings.
@@ -156,22 +155,33 @@ impl Settings {
         };
         phase(["upload-config", "kubeadm"]).await?;
         phase(["control-plane", "all"]).await?;
-        sleep(SEEN).await;
         let begun = Instant::now();
-        loop {
-            shared.changed(name);
-            let look = shared.look(cx, name).await?;
-            if look.standing(self.cluster(), &self.host) == Standing::Serving {
-                return Ok(());
-            }
+        while let Some(fault) = self.fault(cx).await? {
             if begun.elapsed() > BACK {
                 return Err(StepError::Unverified(format!(
-                    "{name}: its kube-apiserver is not ready {BACK:?} after its flags were changed; see \
-                     `crictl logs` there, and take back what the file says of them"
+                    "{name}: {fault} {BACK:?} after its flags were changed; see `crictl ps -a` and `crictl \
+                     logs` there, and take back what the file says of them"
                 )));
             }
             sleep(PACE).await;
         }
+        Ok(())
+    }
+
+    /// What there is still to be waited for: new processes first, for until then it is the old apiserver
+    /// that says that all is well.
+    async fn fault(&self, cx: &Context) -> Result<Option<String>, StepError> {
+        let name = self.host.name.as_str();
+        self.shared.changed(name);
+        let look = self.shared.look(cx, name).await?;
+        let programs = look.manifests.keys().map(String::as_str);
+        let found = cx.host(name)?.run(&processes::command(programs)).await?;
+        let behind = processes::behind(&look, &Report::read(&found.stdout));
+        if !behind.is_empty() {
+            return Ok(Some(format!("{} has not started anew", behind.join(", "))));
+        }
+        let serves = look.standing(self.cluster(), &self.host) == Standing::Serving;
+        Ok((!serves).then(|| "its kube-apiserver is not ready".to_owned()))
     }
 }
 

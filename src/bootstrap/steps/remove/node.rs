@@ -74,7 +74,7 @@ impl Remove {
         if let Some(member) = self.member(&members) {
             let healthy = api.healthy(&members).await?;
             if !self.others_join(&members) {
-                self.may_go(&members, &healthy, member)?;
+                self.may_go(removable(&members, &healthy, member.id))?;
             }
             let numbers = numbers(&members, &healthy, member.id);
             return Ok(Check::Needed(Change::new(format!("it is not in the file; {numbers}"))));
@@ -94,13 +94,8 @@ impl Remove {
         !first && control_planes.any(|host| !is_member(host))
     }
 
-    fn may_go(
-        &self,
-        members: &[Member],
-        healthy: &BTreeSet<u64>,
-        member: &Member,
-    ) -> Result<(), StepError> {
-        removable(members, healthy, member.id).map_err(|reason| StepError::Refused {
+    fn may_go(&self, judged: Result<(), String>) -> Result<(), StepError> {
+        judged.map_err(|reason| StepError::Refused {
             reason: format!("{} stays: {reason}", self.extra.name),
             remedy: "bring the other members back first, or add one".to_owned(),
         })
@@ -137,7 +132,7 @@ impl Remove {
         let member = self.member(&members);
         // Before anything is changed: it is refused as a whole or not at all.
         if let Some(member) = member {
-            self.may_go(&members, &api.healthy(&members).await?, member)?;
+            self.may_go(api.may_remove(&members, member.id).await?)?;
         }
         let nodes = api.nodes().await?;
         self.others_are_there(cx, &nodes).await?;
