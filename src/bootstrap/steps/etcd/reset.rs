@@ -4,8 +4,10 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use crate::bootstrap::engine::{Change, Check, Context, Lane, Step, StepError, StepId};
+use crate::bootstrap::render::replace_block;
 use crate::bootstrap::steps::backup;
-use crate::bootstrap::transport::Command;
+use crate::bootstrap::steps::shared::etc_hosts;
+use crate::bootstrap::transport::{Command, File};
 
 use super::data::{Data, settle};
 use super::paths::{DATA, FOLDER, UNIT, UNIT_FILE};
@@ -59,7 +61,19 @@ systemctl reset-failed "$1" 2>/dev/null || true
     cx.run(host, &stop).await?;
     settle(cx, host, data).await?;
     backup::leave(cx, host).await?;
+    forget_names(cx, host).await?;
     cx.run(host, &Command::script(SCRIPT, [UNIT, UNIT_FILE, FOLDER])).await.map(drop)
+}
+
+/// Takes the cluster's names out of `/etc/hosts`: a host that was a spare before has them.
+async fn forget_names(cx: &Context, host: &str) -> Result<(), StepError> {
+    let transport = cx.host(host)?;
+    let Some(found) = transport.read(etc_hosts::PATH).await? else { return Ok(()) };
+    let wanted = replace_block(&found.content, "");
+    if wanted != found.content {
+        transport.write(&File::new(etc_hosts::PATH, wanted)).await?;
+    }
+    Ok(())
 }
 
 impl Step for Reset {
