@@ -1,242 +1,222 @@
-//! Whole clusters by `apiproxy bootstrap apply` on booted machines, without internet: stacked, and with
-//! external etcd. kubeadm and kubelet are doubles, and so are the control plane's programs unless
-//! `KUBEBUILDER_ASSETS` has them; systemd, sshd, containerd, etcd and the proxies are real.
+//! Whole clusters by `apiproxy bootstrap` on booted machines, without internet: stacked, and with external
+//! etcd; made although the runs are killed, looked at, changed in every way there is, and taken apart.
+//! kubeadm and kubelet are doubles, and so are the control plane's programs unless `KUBEBUILDER_ASSETS` has
+//! them; systemd, sshd, containerd, etcd and the proxies are real.
 #![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
+#[path = "cluster/case.rs"]
+mod case;
 mod common;
-#[path = "bootstrap_cluster/restored.rs"]
+#[path = "cluster/leaving.rs"]
+mod leaving;
+#[path = "cluster/looking.rs"]
+mod looking;
+#[path = "cluster/renewal.rs"]
+mod renewal;
+#[path = "cluster/restored.rs"]
 mod restored;
+#[path = "cluster/upgrade.rs"]
+mod upgrade;
+#[path = "cluster/view.rs"]
+mod view;
 
-use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use apiproxy::admin::Status;
-use common::doubles;
-use common::machines::{Lab, Machine};
-use common::operator::Operator;
-use common::{report, run, wait_for};
+use case::Case;
+use common::machines::Lab;
+use common::{doubles, report};
+use view::{ENDPOINT, are_heard, are_listed, goes_through_its_proxy, kubectl, wait_ready};
 
 /// Stacked: etcd is the control plane's.
 const STACKED: &str = "v1.34.2";
 
+/// What it is upgraded to.
+const NEXT: &str = "v1.35.1";
+
+/// What it cannot be upgraded to at once.
+const TOO_NEW: &str = "v1.36.0";
+
 /// External: Debian's etcd is 3.4, which kubeadm takes until 1.33.
 const EXTERNAL: &str = "v1.33.4";
 
-const ENDPOINT: &str = "apiserver.test.local";
-
-/// Makes kubelet say that its pods have a network.
-const NETWORK: &str = "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: { name: network, namespace: kube-system }\nspec:\n  \
-    selector: { matchLabels: { a: b } }\n  template:\n    metadata: { labels: { a: b } }\n    \
-    spec: { containers: [{ name: a, image: a }] }\n";
-
-/// The folder that stands for the internet: programs of this version, and the released proxy.
-fn collect_artifacts(operator: &Operator, version: &str, proxy: &Path) {
-    let folder = operator.folder().join("artifacts");
-    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    let programs = folder.join("kubernetes").join(version).join(arch);
-    fs::create_dir_all(&programs).unwrap();
-    for name in ["kubeadm", "kubelet"] {
-        doubles::make(version, &programs.join(name));
-    }
-    common::copy_program(&Lab::kubectl(), &programs.join("kubectl"));
-    common::copy_program(proxy, &folder.join(format!("apiproxy-linux-{arch}")));
-    let sums = "find * -type f ! -name SHA256SUMS -exec sha256sum {} + >SHA256SUMS";
-    run(Command::new("sh").args(["-euc", sums]).current_dir(&folder));
-    fs::write(operator.folder().join("network.yaml"), NETWORK).unwrap();
-}
-
-fn write_spec(operator: &Operator, version: &str, more: &str, hosts: &[(&Machine, &str)]) {
-    let is_external = hosts.iter().any(|(_, role)| *role == "etcd");
-    let topology = if is_external { "external" } else { "stacked" };
-    let mut spec = format!(
-        "  kubernetesVersion: {version}\n  topology: {topology}\n  ssh: {{ user: root }}\n  \
-         network: {{ cni: {{ manifest: ./network.yaml }} }}\n  \
-         artifacts: {{ from: directory, path: ./artifacts }}\n{more}  hosts:\n"
-    );
-    for (machine, role) in hosts {
-        let (name, address) = (machine.name(), machine.address());
-        let zone = if *role == "worker" { ", zone: a" } else { "" };
-        writeln!(spec, "    - {{ name: {name}, address: {address}, roles: [{role}]{zone} }}")
-            .unwrap();
-    }
-    operator.write(&spec);
-}
-
-fn kubectl(machine: &Machine, arguments: &str) -> String {
-    machine.exec(&format!("kubectl --kubeconfig /etc/kubernetes/admin.conf {arguments}"))
-}
-
-/// `NAME=True` for each node that is ready, `NAME=False` for others, as this control plane has it.
-fn readiness(machine: &Machine) -> Vec<String> {
-    let path = r#"jsonpath='{range .items[*]}{.metadata.name}={.status.conditions[?(@.type=="Ready")].status} {end}'"#;
-    let kubectl = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
-    let found = machine.attempt(&format!("{kubectl} get nodes -o {path}"));
-    found.stdout.split_whitespace().map(str::to_owned).collect()
-}
-
-/// Waits until these nodes are ready and no others are there.
-fn wait_ready(machine: &Machine, nodes: &[&str]) {
-    let wanted: Vec<_> = nodes.iter().map(|node| format!("{node}=True")).collect();
-    wait_for(&format!("{wanted:?}"), Duration::from_mins(1), || {
-        (readiness(machine) == wanted).then_some(())
-    });
-}
-
-/// When these nodes last said that they live, as this control plane has it. It may have no answer while
-/// etcd chooses another leader.
-fn heartbeats(machine: &Machine, nodes: [&Machine; 2]) -> [String; 2] {
-    nodes.map(|node| {
-        let lease = format!("lease {} -n kube-node-lease", node.name());
-        wait_for(&lease, Duration::from_secs(30), || {
-            let path = "jsonpath='{.spec.renewTime}'";
-            let kubectl = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
-            let found = machine.attempt(&format!("{kubectl} get {lease} -o {path}"));
-            (found.code == Some(0)).then_some(found.stdout)
-        })
-    })
-}
-
-fn status(worker: &Machine) -> Status {
-    serde_json::from_str(&worker.attempt("apiproxy status -o json").stdout).unwrap()
-}
-
-/// How the worker's proxy sees each control plane.
-fn wait_states(worker: &Machine, wanted: &[&str]) {
-    wait_for(&format!("{wanted:?} on {}", worker.name()), Duration::from_mins(1), || {
-        let backends = status(worker).backends;
-        let found: Vec<_> = backends.iter().map(|backend| backend.state.as_str()).collect();
-        (found == wanted).then_some(())
-    });
-}
-
-/// Everything on a worker goes to the cluster through its own proxy, which is a static pod.
-fn goes_through_its_proxy(worker: &Machine) {
-    let hosts = worker.exec("cat /etc/hosts");
-    assert!(
-        hosts.lines().any(|line| line.starts_with("127.0.0.1") && line.contains(ENDPOINT)),
-        "{hosts}"
-    );
-    let kubelet = worker.exec("cat /etc/kubernetes/kubelet.conf");
-    assert!(kubelet.contains(&format!("https://{ENDPOINT}:6443")), "{kubelet}");
-    let status = status(worker);
-    assert_eq!(status.handover_generation, Some(2), "the static pod serves");
-    worker.exec("[ -e /etc/kubernetes/manifests/apiproxy-g2.yaml ]");
-    assert_ne!(worker.attempt("systemctl is-active apiproxy-bootstrap.service").code, Some(0));
-    // Its process is a new one: kubelet comes by when it says next that it lives.
-    wait_for("its proxy carries something", Duration::from_secs(30), || {
-        let backends = self::status(worker).backends;
-        backends.iter().any(|backend| backend.connections_total > 0).then_some(())
-    });
+/// What machines and clusters need that may not be here.
+macro_rules! lab {
+    () => {{
+        if let Some(why) = Lab::impossible() {
+            skip!("{why}");
+        }
+        let Some(proxy) = common::released() else {
+            skip!("there is no static program; see tests/run.sh");
+        };
+        (Lab::new(), proxy)
+    }};
 }
 
 #[test]
-fn clusters_are_made_and_outlive_each_control_plane() {
-    if let Some(why) = Lab::impossible() {
-        skip!("{why}");
+fn a_stacked_cluster_is_made_changed_and_taken_apart() {
+    let (lab, proxy) = lab!();
+    let names = ["cp1", "cp2", "cp3", "w1", "w2", "w3", "s1", "s2"];
+    let mut case = Case::new(&lab, STACKED, &proxy, names);
+    is_made_although_runs_are_killed(&case);
+    let (planes, workers) = (["cp1", "cp2", "cp3"], ["w1", "w2", "w3"]);
+    let all = ["cp1", "cp2", "cp3", "w1", "w2", "w3"];
+    wait_ready(case.machine("cp2"), &all);
+    let config = kubectl(case.machine("cp1"), "get configmap kube-proxy -n kube-system -o yaml");
+    assert!(config.contains(&format!("server: https://{ENDPOINT}:6443")), "{config}");
+    for worker in workers {
+        goes_through_its_proxy(case.machine(worker));
     }
-    let Some(proxy) = common::released() else {
-        skip!("there is no static program; see tests/run.sh");
-    };
-    let lab = Lab::new();
-    stacked(&lab, &proxy);
-    external(&lab, &proxy);
+    are_listed(&case.machines(workers), &planes.map(|plane| (plane, "ready")));
+    looking::all_is_well(&case, &names, &planes, &workers);
+    looking::certificates_are_shown(&case, &planes);
+    looking::kubeconfig_works(&case, &all);
+    renewal::all_are_renewed(&case, &planes, "w1");
+
+    each_control_plane_is_off(&mut case);
+    hosts_change(&mut case);
+    let (planes, workers) = (["cp2", "s1", "s2"], ["w1", "w3"]);
+    let hosts = ["cp2", "w1", "s1", "s2", "w3"];
+    looking::all_is_well(&case, &hosts, &planes, &workers);
+    if doubles::are_real() {
+        report("not upgraded: the real programs of KUBEBUILDER_ASSETS are of one version");
+    } else {
+        upgrade::two_at_once_are_refused(&case, STACKED, TOO_NEW);
+        upgrade::is_upgraded(&case, NEXT, (&planes, &workers), "s2");
+        are_listed(&case.machines(workers), &planes.map(|plane| (plane, "ready")));
+        looking::all_is_well(&case, &hosts, &planes, &workers);
+    }
+    is_taken_apart(&case, &hosts);
 }
 
-fn stacked(lab: &Lab, proxy: &Path) {
-    let machines = lab.boot_all(["cp1", "cp2", "cp3", "w1", "w2"]);
-    let [cp1, cp2, cp3, w1, w2] = &machines;
-    let control_planes = [cp1, cp2, cp3];
-    for machine in control_planes {
-        doubles::install_images(machine, STACKED);
-    }
-    let operator = Operator::new(lab);
-    collect_artifacts(&operator, STACKED, proxy);
-    let role = |machine: &&Machine| {
-        if machine.name().starts_with('c') { "controlPlane" } else { "worker" }
-    };
-    let mut hosts: Vec<_> = machines.iter().map(|machine| (machine, role(&machine))).collect();
-    let keys = restored::Keys::new();
-    write_spec(&operator, STACKED, &keys.spec("w2"), &hosts);
+/// Each control plane in turn has no power, and the workers go on: the first is lost and replaced, the
+/// others come back.
+fn each_control_plane_is_off(case: &mut Case) {
+    let workers = ["w1", "w2", "w3"];
+    is_off(case, "cp1", ["cp1", "cp2", "cp3"], "cp2");
+    looking::one_is_away(case, "cp1");
+    case.destroy("cp1");
+    leaving::replaced(case, "cp1", "s1");
+    let planes = ["cp2", "cp3", "s1"];
+    are_listed(&case.machines(workers), &planes.map(|plane| (plane, "ready")));
+    wait_ready(case.machine("s1"), &["cp2", "cp3", "s1", "w1", "w2", "w3"]);
 
-    let (_, time) = operator.apply(&[]);
-    report(&format!("3 stacked control planes and 2 workers in {:.1} s", time.as_secs_f64()));
-    let time = operator.apply_again(&[]);
-    report(&format!("nothing to do on 5 hosts in {:.1} s", time.as_secs_f64()));
-    assert!(time < Duration::from_secs(20), "{time:?}");
-    let all = ["cp1", "cp2", "cp3", "w1", "w2"];
-    wait_ready(cp2, &all);
-    let proxy = kubectl(cp1, "get configmap kube-proxy -n kube-system -o yaml");
-    assert!(proxy.contains(&format!("server: https://{ENDPOINT}:6443")), "{proxy}");
-    for worker in [w1, w2] {
-        goes_through_its_proxy(worker);
-    }
-
-    for (at, machine) in control_planes.into_iter().enumerate() {
-        let other = control_planes[(at + 1) % 3];
+    for (name, other) in [("cp2", "cp3"), ("cp3", "cp2")] {
         let begun = Instant::now();
-        machine.power_off();
-        let dead = |which| if which == at { "dead" } else { "ready" };
-        wait_states(w1, &[dead(0), dead(1), dead(2)]);
-        // Both workers go on saying that they live, through their proxies.
-        let since = heartbeats(other, [w1, w2]);
-        wait_for("the workers are heard", Duration::from_mins(1), || {
-            let now = heartbeats(other, [w1, w2]);
-            (now.iter().zip(&since).all(|(now, since)| now > since)).then_some(())
-        });
-        let nodes = readiness(other);
-        assert!(
-            ["w1=True", "w2=True"].iter().all(|node| nodes.iter().any(|n| n == node)),
-            "{nodes:?}"
-        );
-        let took = begun.elapsed().as_secs_f64();
-        machine.power_on();
-        wait_ready(machine, &all);
-        wait_states(w1, &["ready"; 3]);
-        report(&format!(
-            "{}: off {took:.1} s, all well after {:.1} s",
-            machine.name(),
-            begun.elapsed().as_secs_f64()
-        ));
+        is_off(case, name, planes, other);
+        case.machine(name).power_on();
+        wait_ready(case.machine(name), &["cp2", "cp3", "s1", "w1", "w2", "w3"]);
+        are_listed(&case.machines(workers), &planes.map(|plane| (plane, "ready")));
+        report(&format!("{name}: off and well again in {:.1} s", begun.elapsed().as_secs_f64()));
     }
-    operator.apply_again(&[]);
-    let spares = lab.boot_all(["s1", "s2", "s3", "s4"]);
-    for machine in &spares {
-        doubles::install_images(machine, STACKED);
-        hosts.push((machine, "spare"));
-    }
-    write_spec(&operator, STACKED, &keys.spec("w2"), &hosts);
-    let planes = [cp1, cp2, cp3];
-    restored::comes_back(&operator, &keys, planes, [w1, w2], spares.each_ref());
 }
 
-fn external(lab: &Lab, proxy: &Path) {
-    let machines = lab.boot_all(["e1", "cp1", "cp2", "cp3", "w1"]);
-    let [e1, cp1, cp2, cp3, w1] = &machines;
-    for machine in [cp1, cp2, cp3] {
-        doubles::install_images(machine, EXTERNAL);
+/// The power of one of these control planes is cut; `other` sees that the workers go on.
+fn is_off(case: &Case, name: &str, planes: [&str; 3], other: &str) {
+    case.machine(name).power_off();
+    let workers = case.machines(["w1", "w2", "w3"]);
+    let state = |plane| if plane == name { "dead" } else { "ready" };
+    are_listed(&workers, &planes.map(|plane| (plane, state(plane))));
+    are_heard(case.machine(other), &workers);
+}
+
+/// A control plane is replaced that lives, and becomes a worker when another leaves, which takes the place
+/// of a worker that is lost; in the end it is reset by itself.
+fn hosts_change(case: &mut Case) {
+    let planes = ["cp2", "s1", "s2"].map(|plane| (plane, "ready"));
+    leaving::furnish(case.machine("cp3"));
+    leaving::replaced(case, "cp3", "s2");
+    leaving::is_clean(case.machine("cp3"));
+    are_listed(&case.machines(["w1", "w2", "w3"]), &planes);
+
+    leaving::furnish(case.machine("w3"));
+    leaving::exchanged(case, ("w3", "cp3"), "s1");
+    leaving::is_clean(case.machine("w3"));
+    are_listed(&case.machines(["w1", "w2", "cp3"]), &planes);
+
+    case.destroy("w2");
+    case.put_in("w3", "spare");
+    leaving::replaced(case, "w2", "w3");
+    goes_through_its_proxy(case.machine("w3"));
+    are_listed(&case.machines(["w1", "w3", "cp3"]), &planes);
+
+    let words = ["reset", "--host", "cp3", "--yes"];
+    case.done(&words);
+    leaving::is_clean(case.machine("cp3"));
+    case.idle(&words);
+    case.leave_out(&["cp3"]);
+    wait_ready(case.machine("s2"), &["cp2", "s1", "s2", "w1", "w3"]);
+}
+
+/// `kill -9` while a control plane and while a worker is made.
+fn is_made_although_runs_are_killed(case: &Case) {
+    for step in ["cp2/control-plane", "w1/node"] {
+        let mut run = case.operator.start(&[]);
+        assert!(run.step(|begun| begun == step).is_some(), "{step}: {:?}", run.seen);
+        std::thread::sleep(Duration::from_millis(1500));
+        run.kill();
+        report(&format!("killed in the midst of {step}"));
     }
-    let operator = Operator::new(lab);
-    collect_artifacts(&operator, EXTERNAL, proxy);
-    let role = |machine: &&Machine| match &machine.name()[..1] {
-        "e" => "etcd",
-        "c" => "controlPlane",
-        _ => "worker",
-    };
-    let hosts: Vec<_> = machines.iter().map(|machine| (machine, role(&machine))).collect();
-    write_spec(&operator, EXTERNAL, "", &hosts);
-    let (_, time) = operator.apply(&[]);
-    report(&format!("external etcd, 3 control planes and a worker in {:.1} s", time.as_secs_f64()));
-    wait_ready(cp3, &["cp1", "cp2", "cp3", "w1"]);
-    goes_through_its_proxy(w1);
+    let (_, time) = case.operator.apply(&[]);
+    report(&format!(
+        "the rest of 3 stacked control planes and 3 workers in {:.1} s",
+        time.as_secs_f64()
+    ));
+    let time = case.idle(&["apply", "--yes"]);
+    report(&format!("nothing to do on 8 hosts in {:.1} s", time.as_secs_f64()));
+    assert!(time < Duration::from_mins(1), "{time:?}");
+}
+
+/// The whole cluster is given up: what was not ours is there still, and there is nothing to do then.
+fn is_taken_apart(case: &Case, names: &[&str]) {
+    for name in names {
+        leaving::furnish(case.machine(name));
+    }
+    case.done(&["reset", "--yes"]);
+    for name in names {
+        leaving::is_clean(case.machine(name));
+    }
+    case.idle(&["reset", "--yes"]);
+}
+
+#[test]
+fn a_cluster_with_external_etcd_is_made_changed_and_taken_apart() {
+    let (lab, proxy) = lab!();
+    let names = ["e1", "e2", "e3", "cp1", "cp2", "w1", "s1"];
+    let case = Case::new(&lab, EXTERNAL, &proxy, names);
+    let (_, time) = case.operator.apply(&[]);
+    report(&format!("external etcd, 2 control planes and a worker in {:.1} s", time.as_secs_f64()));
+    wait_ready(case.machine("cp1"), &["cp1", "cp2", "w1"]);
+    goes_through_its_proxy(case.machine("w1"));
     // etcd is where the file says, and nowhere else.
-    e1.exec("systemctl is-active apiproxy-etcd.service");
-    cp1.exec("! ls /etc/kubernetes/manifests/etcd.yaml /etc/kubernetes/pki/etcd/ca.key 2>/dev/null | grep .");
+    case.machine("e1").exec("systemctl is-active apiproxy-etcd.service");
+    case.machine("cp1").exec("! ls /etc/kubernetes/manifests/etcd.yaml /etc/kubernetes/pki/etcd/ca.key 2>/dev/null | grep .");
+    let manifest = "cat /etc/kubernetes/manifests/kube-apiserver.yaml";
+    let address = |name| format!("https://{}:2379", case.machine(name).address());
+    assert!(case.machine("cp2").exec(manifest).contains(&address("e2")));
+    looking::all_is_well(&case, &names, &["e1", "e2", "e3"], &["w1"]);
+
+    leaving::furnish(case.machine("e2"));
+    leaving::replaced(&case, "e2", "s1");
+    leaving::is_clean(case.machine("e2"));
+    let arguments = case.machine("cp2").exec(manifest);
     assert!(
-        cp2.exec("cat /etc/kubernetes/manifests/kube-apiserver.yaml")
-            .contains(&format!("https://{}:2379", e1.address()))
+        arguments.contains(&address("s1")) && !arguments.contains(&address("e2")),
+        "{arguments}"
     );
-    operator.apply_again(&[]);
+    wait_ready(case.machine("cp1"), &["cp1", "cp2", "w1"]);
+    are_listed(&case.machines(["w1"]), &["cp1", "cp2"].map(|plane| (plane, "ready")));
+    is_taken_apart(&case, &["e1", "e3", "s1", "cp1", "cp2", "w1"]);
+}
+
+#[test]
+fn a_stacked_etcd_is_restored() {
+    let (lab, proxy) = lab!();
+    let names = ["cp1", "cp2", "cp3", "w1", "w2", "s1", "s2", "s3", "s4"];
+    let case = Case::new(&lab, STACKED, &proxy, names);
+    let keys = restored::Keys::new();
+    case.say(&keys.spec("w2"));
+    case.operator.apply(&[]);
+    let (planes, workers) = (case.machines(["cp1", "cp2", "cp3"]), case.machines(["w1", "w2"]));
+    let spares = case.machines(["s1", "s2", "s3", "s4"]);
+    restored::comes_back(&case.operator, &keys, planes, workers, spares);
 }

@@ -36,7 +36,16 @@ fn program() -> PathBuf {
         cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
         cargo.args(["build", "--quiet", "--locked", "--example", "double", "--target-dir"]);
         assert!(cargo.arg(target.parent().unwrap()).status().unwrap().success());
-        target.join("examples/double")
+        // It goes to many machines: without its tables it is a fourth as large.
+        let (whole, small) = (target.join("examples/double"), target.join("examples/double-small"));
+        let own = small.with_extension(std::process::id().to_string());
+        let stripped = Command::new("strip").arg("-o").arg(&own).arg(&whole).status();
+        if !stripped.is_ok_and(|status| status.success()) {
+            return whole;
+        }
+        // At a stroke: other tests may be at it as well.
+        std::fs::rename(own, &small).unwrap();
+        small
     });
     BUILT.clone()
 }
@@ -66,6 +75,17 @@ pub fn install(machine: &Machine, version: &str) {
     machine.exec("systemctl daemon-reload; systemctl enable --quiet kubelet");
 }
 
+/// The folder of real programs of a control plane, if all of them are there.
+fn assets() -> Option<PathBuf> {
+    let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
+    assets.filter(|folder| IMAGES.iter().all(|name| folder.join(name).is_file()))
+}
+
+/// Are the programs of images real ones?
+pub fn are_real() -> bool {
+    assets().is_some()
+}
+
 /// Puts on a machine what the double of kubelet runs in the place of a control plane's images: the real
 /// ones of `KUBEBUILDER_ASSETS` if all of them are there. (etcd is always real: Debian's otherwise.)
 pub fn install_images(machine: &Machine, version: &str) {
@@ -73,17 +93,25 @@ pub fn install_images(machine: &Machine, version: &str) {
     let double = folder.path().join("double");
     make(version, &double);
     machine.push(&double, "/usr/local/lib/doubles/double", 0o755);
-    let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
-    let is_whole = |folder: &PathBuf| IMAGES.iter().all(|name| folder.join(name).is_file());
-    let assets = assets.filter(is_whole);
     for name in IMAGES {
-        let real = assets.as_ref().map(|folder| folder.join(name)).filter(|path| path.is_file());
         let target = format!("/usr/local/lib/doubles/{name}");
-        match real {
-            Some(path) => machine.push(&path, &target, 0o755),
+        match assets() {
+            Some(folder) => machine.push(&folder.join(name), &target, 0o755),
             None if name == "etcd" => {}
-            None => drop(machine.exec(&format!("cp /usr/local/lib/doubles/double {target}"))),
+            None => drop(machine.exec(&format!("ln -f /usr/local/lib/doubles/double {target}"))),
         }
+    }
+}
+
+/// Puts doubles of another version beside them, for when `kubeadm upgrade` has written its images.
+pub fn install_images_of(machine: &Machine, version: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let double = folder.path().join("double");
+    make(version, &double);
+    let programs = format!("/usr/local/lib/doubles/{version}");
+    machine.push(&double, &format!("{programs}/double"), 0o755);
+    for name in IMAGES.into_iter().filter(|name| *name != "etcd") {
+        machine.exec(&format!("ln {programs}/double {programs}/{name}"));
     }
 }
 

@@ -43,6 +43,12 @@ pub(crate) fn main(arguments: &[String]) -> Result<(), String> {
             ])?;
             init::upload_certificates(&line)
         }
+        ["init", "phase", "upload-config", "kubeadm"] => {
+            init::upload_configuration(&line(&["config", "dry-run!"])?)
+        }
+        ["init", "phase", "control-plane", "all"] => {
+            init::write_control_plane(&line(&["config", "dry-run!"])?)
+        }
         ["join"] => join::run(&line(join::FLAGS)?),
         ["join", server] => Err(format!("join {server}: this double joins by --config alone")),
         ["reset"] => reset::run(&line(reset::FLAGS)?),

@@ -50,8 +50,7 @@ pub(crate) fn text(server: &str, ca: &[u8], user: &str, identity: &Identity) -> 
             "contexts": null, "current-context": "", "users": null,
         });
     }
-    // JSON is YAML.
-    format!("{file:#}\n")
+    schema::text(&file)
 }
 
 /// The server and the CA that a kubeconfig names.

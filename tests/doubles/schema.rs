@@ -162,6 +162,13 @@ pub(crate) fn documents(text: &str, version: Version) -> Result<Vec<Document>, S
     if faults.is_empty() { Ok(documents) } else { Err(faults.join("; ")) }
 }
 
+/// A document as kubeadm writes it: block style.
+pub(crate) fn text(value: &Value) -> String {
+    let options =
+        serde_saphyr::ser_options! { compact_list_indent: true, prefer_block_scalars: false };
+    serde_saphyr::to_string_with_options(value, options).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -144,3 +144,25 @@ pub(super) fn upload_certificates(line: &Line) -> Result<(), String> {
     };
     upload(&api, &cluster, &node, line)
 }
+
+/// `kubeadm init phase upload-config kubeadm`.
+pub(super) fn upload_configuration(line: &Line) -> Result<(), String> {
+    let (cluster, _) = read(line)?;
+    objects::upload_cluster(&super::admin(line)?, &cluster)
+}
+
+/// `kubeadm init phase control-plane all`: the manifests alone.
+pub(super) fn write_control_plane(line: &Line) -> Result<(), String> {
+    let (cluster, node) = read(line)?;
+    manifests::write_control_plane(&cluster, &node)
+}
+
+/// What the file of a phase says.
+fn read(line: &Line) -> Result<(Cluster, Node), String> {
+    if line.is_on("dry-run") {
+        return Err("this double does not know what --dry-run would do".to_owned());
+    }
+    let own = Version::own();
+    let documents = super::read(line.need("config")?, own)?;
+    Ok((Cluster::read(&documents, own)?, config::init(&documents)?))
+}

@@ -238,7 +238,7 @@ fn write(name: &str, mut pod: Value, node: &Node) -> Result<(), String> {
     patched(name, &mut pod, node)?;
     pki::write(
         &Path::new(FOLDER).join(format!("{name}.yaml")),
-        format!("{pod:#}\n").as_bytes(),
+        crate::schema::text(&pod).as_bytes(),
         0o600,
     )
 }

@@ -71,7 +71,7 @@ pub(super) fn start_kubelet(
     manifests::patched("kubeletconfiguration", &mut configuration, node)?;
     pki::write(
         Path::new("/var/lib/kubelet/config.yaml"),
-        format!("{configuration:#}\n").as_bytes(),
+        crate::schema::text(&configuration).as_bytes(),
         0o644,
     )?;
     let flags: Vec<_> = flags.iter().map(|(name, value)| format!("--{name}={value}")).collect();

@@ -31,26 +31,25 @@ pub(super) fn upload_configuration(
     cluster: &Cluster,
     kubelet: &Value,
 ) -> Result<(), String> {
+    upload_cluster(api, cluster)?;
+    let data = json!({ "kubelet": crate::schema::text(kubelet) });
+    upload(api, "kubelet-config", &data, "kubeadm:kubelet-config")
+}
+
+/// Writes the configuration of the cluster.
+pub(super) fn upload_cluster(api: &Client, cluster: &Cluster) -> Result<(), String> {
     let mut document = cluster.document.clone();
     document["kubernetesVersion"] = json!(cluster.version.to_string());
-    let data = json!({ "ClusterConfiguration": format!("{document:#}\n") });
-    api.put(CONFIG_MAPS, &config_map("kubeadm-config", &data))?;
-    let data = json!({ "kubelet": format!("{kubelet:#}\n") });
-    api.put(CONFIG_MAPS, &config_map("kubelet-config", &data))?;
-    for (name, map) in [
-        ("kubeadm:nodes-kubeadm-config", "kubeadm-config"),
-        ("kubeadm:kubelet-config", "kubelet-config"),
-    ] {
-        let rule = json!({ "apiGroups": [""], "resources": ["configmaps"], "resourceNames": [map], "verbs": ["get"] });
-        role(
-            api,
-            "kube-system",
-            name,
-            &[rule],
-            &[("Group", BOOTSTRAPPERS), ("Group", "system:nodes")],
-        )?;
-    }
-    Ok(())
+    let data = json!({ "ClusterConfiguration": crate::schema::text(&document) });
+    upload(api, "kubeadm-config", &data, "kubeadm:nodes-kubeadm-config")
+}
+
+/// Writes a configuration, and a role by which nodes may read it.
+fn upload(api: &Client, map: &str, data: &Value, name: &str) -> Result<(), String> {
+    api.put(CONFIG_MAPS, &config_map(map, data))?;
+    let rule = json!({ "apiGroups": [""], "resources": ["configmaps"], "resourceNames": [map], "verbs": ["get"] });
+    let subjects = [("Group", BOOTSTRAPPERS), ("Group", "system:nodes")];
+    role(api, "kube-system", name, &[rule], &subjects)
 }
 
 /// A role in a namespace, or everywhere if there is none, bound to subjects of these kinds and names.
@@ -220,7 +219,7 @@ pub(super) fn addons(
     }
     if !skips("addon/kube-proxy") {
         let server = cluster.server(&Node::default());
-        let conf = json!({ "kubeconfig.conf": format!("server: {server}\n"), "config.conf": format!("{proxy:#}\n") });
+        let conf = json!({ "kubeconfig.conf": format!("server: {server}\n"), "config.conf": crate::schema::text(proxy) });
         api.put(CONFIG_MAPS, &config_map("kube-proxy", &conf))?;
         api.put(&format!("{apps}/daemonsets"), &object("DaemonSet", "kube-proxy"))?;
     }

@@ -40,6 +40,14 @@ pub(super) fn run(command: &[&str], rest: &[String]) -> Result<(), String> {
     match command {
         ["plan"] => plan(&line),
         ["apply", version] => apply(&line, version),
+        // Flags may come before it.
+        ["apply"] => {
+            match &line.words[..] {
+                [version] => apply(&line, version),
+                _ => Err("missing one or more required arguments. Required arguments: [version]"
+                    .to_owned()),
+            }
+        }
         ["node"] => node(&line),
         _ => Err(format!("unknown command \"upgrade {}\" for \"kubeadm\"", command.join(" "))),
     }
@@ -165,8 +173,10 @@ fn renew(
     }
     manifests::write_control_plane(cluster, this)?;
     let admin = kubeconfig::client(Path::new(super::ADMIN))?;
+    // The old one answers until kubelet has seen the manifest.
+    let wanted = cluster.version.to_string();
     let is_new = || match admin.call("GET", "/version", None)? {
-        (200, value) if value["gitVersion"].as_str().is_some_and(|v| !v.is_empty()) => Ok(()),
+        (200, value) if value["gitVersion"] == wanted.as_str() => Ok(()),
         (status, value) => Err(format!("{status}: {value}")),
     };
     wait("the apiserver", is_new)
@@ -180,7 +190,7 @@ fn write_kubelet(
     manifests::patched("kubeletconfiguration", configuration, this)?;
     crate::pki::write(
         Path::new("/var/lib/kubelet/config.yaml"),
-        format!("{configuration:#}\n").as_bytes(),
+        crate::schema::text(configuration).as_bytes(),
         0o644,
     )
 }

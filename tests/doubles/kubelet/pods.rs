@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use ring::digest::{SHA256, digest};
 use serde_json::Value;
@@ -14,10 +15,12 @@ use crate::token::hex;
 /// What the names of their units begin with.
 const UNIT: &str = "double-pod-";
 
-/// Where the programs are that stand for those of images: `kube-apiserver` and others, doubles or real ones.
+/// Where the programs are that stand for those of images: `kube-apiserver` and others, doubles or real
+/// ones. A folder in it that is named like a tag, such as `v1.35.1`, has those of that version.
 const PROGRAMS: &str = "/usr/local/lib/doubles";
 
-/// Starts what has a manifest, stops what has none any more, and starts anew what has changed.
+/// Starts what has a manifest, stops what has none any more, and starts anew what has changed. As with
+/// kubelet, a pod of the same name begins when the old one has ended, and none waits for another's end.
 pub(super) fn reconcile(folder: &Path) {
     let mut wanted = BTreeMap::new();
     let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.path());
@@ -26,32 +29,47 @@ pub(super) fn reconcile(folder: &Path) {
     }) {
         let Ok(text) = fs::read_to_string(&path) else { continue };
         match Pod::read(&text) {
-            Ok(pod) => drop(wanted.insert(format!("{UNIT}{}.service", pod.name), pod)),
+            Ok(pod) => drop(wanted.insert(pod.name.clone(), pod)),
             Err(error) => eprintln!("{}: {error}", path.display()),
         }
     }
-    let running = units();
-    for (unit, hash) in &running {
-        if wanted.get(unit).is_none_or(|pod| pod.hash != *hash) {
-            systemctl(&["stop", unit]);
-            systemctl(&["reset-failed", unit]);
-        }
+    let alive = units();
+    let is_wanted = |unit: &Unit| wanted.get(&unit.pod).is_some_and(|pod| pod.hash == unit.hash);
+    for unit in alive.iter().filter(|unit| !unit.ends && !is_wanted(unit)) {
+        systemctl(&["stop", "--no-block", &unit.name]);
     }
-    for (unit, pod) in wanted.iter().filter(|(unit, pod)| running.get(*unit) != Some(&pod.hash)) {
-        if let Err(error) = pod.start(unit) {
+    for pod in wanted.values().filter(|pod| alive.iter().all(|unit| unit.pod != pod.name)) {
+        if let Err(error) = pod.start() {
             eprintln!("{}: {error}", pod.name);
         }
     }
 }
 
-/// Our units, with the hash of what they were made from.
-fn units() -> BTreeMap<String, String> {
-    let text = systemctl(&["list-units", "--all", "--plain", "--no-legend", &format!("{UNIT}*")]);
-    let unit = |line: &str| {
-        let words: Vec<_> = line.split_whitespace().collect();
-        Some((words.first()?.trim_start_matches('●').to_owned(), (*words.last()?).to_owned()))
-    };
-    text.lines().filter_map(unit).collect()
+/// One start of a pod.
+struct Unit {
+    name: String,
+    pod: String,
+    /// Of what it was made from.
+    hash: String,
+    /// Is it being stopped?
+    ends: bool,
+}
+
+impl Unit {
+    /// From a line of `systemctl list-units`: its name, three states, and its description.
+    fn read(line: &str) -> Option<Self> {
+        let words: Vec<_> = line.trim_start_matches(['●', '×', ' ']).split_whitespace().collect();
+        let [name, _, active, _, pod, hash] = words[..] else { return None };
+        let [name, pod, hash] = [name, pod, hash].map(str::to_owned);
+        Some(Self { name, pod, hash, ends: active == "deactivating" })
+    }
+}
+
+/// Our units that are alive, or about to be started again.
+fn units() -> Vec<Unit> {
+    let states = "--state=active,activating,deactivating,reloading";
+    let text = systemctl(&["list-units", "--plain", "--no-legend", states, &format!("{UNIT}*")]);
+    text.lines().filter_map(Unit::read).collect()
 }
 
 fn systemctl(arguments: &[&str]) -> String {
@@ -119,9 +137,13 @@ impl Pod {
         Ok(pod)
     }
 
-    fn start(&self, unit: &str) -> Result<(), String> {
+    /// Each start has a name of its own: systemd may still know the last one.
+    fn start(&self) -> Result<(), String> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unit = format!("{UNIT}{}-{}", self.name, since.as_millis());
+        let description = format!("{} {}", self.name, self.hash);
         let mut run = Command::new("systemd-run");
-        run.args(["--quiet", "--unit", unit, "--description", &self.hash]);
+        run.args(["--quiet", "--collect", "--unit", &unit, "--description", &description]);
         run.args([
             "--property=Restart=always",
             "--property=RestartSec=1",
@@ -138,15 +160,12 @@ impl Pod {
 
     /// What is run: a program of the host that stands for that of the image, or a container.
     fn line(&self) -> Result<Vec<String>, String> {
-        let stem = self
-            .image
-            .rsplit('/')
-            .next()
-            .unwrap_or_default()
-            .split([':', '@'])
-            .next()
-            .unwrap_or_default();
-        let program = [format!("{PROGRAMS}/{stem}"), format!("/usr/bin/{stem}")];
+        let (stem, tag) = stem_and_tag(&self.image);
+        let program = [
+            format!("{PROGRAMS}/{tag}/{stem}"),
+            format!("{PROGRAMS}/{stem}"),
+            format!("/usr/bin/{stem}"),
+        ];
         let of_kubernetes = stem == "etcd" || stem.starts_with("kube-");
         let program =
             program.into_iter().find(|program| of_kubernetes && Path::new(program).exists());
@@ -206,6 +225,13 @@ impl Pod {
         }
         Ok(())
     }
+}
+
+/// The last part of an image's name, and its tag; where it has none, the folder itself.
+fn stem_and_tag(image: &str) -> (&str, &str) {
+    let last = image.rsplit('/').next().unwrap_or_default();
+    let last = last.split('@').next().unwrap_or_default();
+    last.split_once(':').unwrap_or((last, "."))
 }
 
 /// As the container runtime has it: kubelet makes short names whole.

@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::common::machines::Machine;
-use super::common::operator::Operator;
-use super::common::{Outcome, report};
-use super::{kubectl, wait_ready, wait_states};
 use age::secrecy::ExposeSecret as _;
+
+use crate::common::machines::Machine;
+use crate::common::operator::Operator;
+use crate::common::{Outcome, report};
+use crate::view::{are_listed, kubectl, wait_ready};
 
 /// How far a restored revision is above that of its backup.
 const BUMP: i64 = 1_000_000_000;
@@ -92,9 +93,10 @@ fn is_whole(planes: &[&Machine; 3], workers: [&Machine; 2]) {
     }
     let own: Vec<_> = planes.iter().map(|machine| machine.name()).collect();
     assert_eq!(voters(planes[0]), names(&own));
-    for worker in workers {
-        wait_states(worker, &["ready"; 3]);
-    }
+    let mut own = own;
+    own.sort_unstable();
+    let wanted: Vec<_> = own.iter().map(|name| (*name, "ready")).collect();
+    are_listed(&workers, &wanted);
 }
 
 /// The ready control planes, two workers of which the second takes copies, and machines with nothing on them.
