@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::super::{run, wait_for};
@@ -127,11 +127,23 @@ fn clear(number: u8) {
             running().is_none().then_some(())
         });
     }
+    // The kernel takes the cables of machines that have ended away when it comes to it.
+    for cable in cables(number) {
+        let _ = Command::new("ip").args(["link", "del", &cable]).stderr(Stdio::null()).status();
+    }
     unmount_below(&folder(number));
     let _ = fs::remove_dir_all(folder(number));
     if PathBuf::from("/sys/class/net").join(bridge(number)).exists() {
         run(Command::new("ip").args(["link", "del", &bridge(number)]));
     }
+}
+
+/// The cables' ends on this host, as systemd-nspawn calls them.
+fn cables(number: u8) -> Vec<String> {
+    let start = format!("vb-{}", prefix(number));
+    let links = fs::read_dir("/sys/class/net").unwrap().flatten();
+    let names = links.filter_map(|link| link.file_name().into_string().ok());
+    names.filter(|name| name.starts_with(&start)).collect()
 }
 
 /// Where something is mounted in or below a folder, the deepest first.
