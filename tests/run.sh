@@ -74,7 +74,7 @@ others=(--lib --bins --examples)
 for file in tests/*.rs; do
     name=$(basename "$file" .rs)
     case $name in
-        bootstrap_cluster | bootstrap_etcd | bootstrap_faults | backup* | etcd | image | machines | monitoring* | packages | restore* | systemd_machine)
+        bootstrap_cluster | bootstrap_etcd | bootstrap_faults | backup* | machines | monitoring* | packages | restore* | systemd_machine)
             machines+=(--test "$name") ;;
         *) others+=(--test "$name") ;;
     esac
