@@ -101,7 +101,8 @@ fn dies_in_the_middle(operator: &Operator, member: &Machine) {
     let failed: Vec<_> = events.iter().filter(|event| event["outcome"] == "failed").collect();
     assert_eq!(failed.len(), 1, "{events:#?}");
     let why = failed[0]["why"].as_str().unwrap();
-    assert!(why.starts_with("e1: the connection was lost: ") && !why.contains('\n'), "{why}");
+    // A command there may notice it first, or who holds the lock.
+    assert!(why.contains("e1: the connection was lost: ") && !why.contains('\n'), "{why}");
     assert!(why.contains("is it up?"), "{why}");
     report(&format!("a host that died was noticed after {:.1} s", noticed.as_secs_f64()));
 

@@ -171,21 +171,21 @@ fn excerpt(line: &str, column: usize) -> (String, usize) {
 /// A text in which addresses such as `https://user:password@host` and `user:password@host` have a mask in
 /// the place of the login: what is shown of a file must not tell it.
 pub(crate) fn without_logins(text: &str) -> String {
-    let is_end = |c: char| c.is_whitespace() || "'\"`,(){}[]".contains(c);
+    let is_end = |c: char| c.is_whitespace() || "'\"`".contains(c);
     text.split_inclusive(is_end).map(without_login).collect()
 }
 
 /// The same of a word.
 fn without_login(word: &str) -> String {
-    let (scheme, rest) = match word.find("://") {
-        Some(at) => word.split_at(at + 3),
-        None => ("", word),
-    };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    // A password may hold whatever its owner could type: after a scheme, all before the last `@` goes.
+    if let Some(at) = word.find("://") {
+        let (scheme, rest) = word.split_at(at + 3);
+        let host = rest.rsplit_once('@').map(|(_, host)| host);
+        return host.map_or_else(|| word.to_owned(), |host| format!("{scheme}***@{host}"));
+    }
+    let (authority, path) = word.split_at(word.find('/').unwrap_or(word.len()));
     match authority.rsplit_once('@') {
-        Some((login, host)) if !scheme.is_empty() || login.contains(':') => {
-            format!("{scheme}***@{host}{path}")
-        }
+        Some((login, host)) if login.contains(':') => format!("***@{host}{path}"),
         _ => word.to_owned(),
     }
 }
@@ -233,10 +233,13 @@ mod tests {
             ("deb http://ops:x@y@m.local/debian main", "deb http://***@m.local/debian main"),
             ("{ registry: ops:x@r.local:5000 }", "{ registry: ***@r.local:5000 }"),
             ("https://token@m.local", "https://***@m.local"),
+            ("\"https://ops:a,b@m.local/k8s\", c", "\"https://***@m.local/k8s\", c"),
+            ("https://ops:a/b@m.local/k8s", "https://***@m.local/k8s"),
+            ("https://m.local/a@b", "https://***@b"),
         ] {
             assert_eq!(without_logins(text), shown);
         }
-        for text in ["r.local:5000/a@sha256:0", "ops@m.local", "https://m.local/a@b", "a: @b", ""] {
+        for text in ["r.local:5000/a@sha256:0", "ops@m.local", "https://m.local/a", "a: @b", ""] {
             assert_eq!(without_logins(text), text);
         }
     }

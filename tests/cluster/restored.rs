@@ -195,7 +195,7 @@ fn the_same_machines_although_steps_are_killed(
     // The ways back.
     cp1.exec("ls -d /var/lib/etcd/before-*/snap/db");
     cp2.exec("ls /var/lib/etcd-before-*/snap/db /var/lib/apiproxy/restore/*/kubernetes/pki/ca.key");
-    let told = cp1.attempt(&format!("timeout 5 {ETCDCTL} watch a --rev={} 2>&1", old + 1));
+    let told = cp1.attempt(&format!("timeout 5 env {ETCDCTL} watch a --rev={} 2>&1", old + 1));
     assert!(told.stdout.contains("compacted"), "{told:?}");
     let fresh = done(operator.run(&["etcd", "verify"]));
     let copies = fresh.stdout.lines().filter(|line| line.contains("w2=")).count();

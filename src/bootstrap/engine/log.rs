@@ -44,7 +44,7 @@ struct Writer {
 
 impl RunLog {
     /// Begins the log of a command in a folder, which is made if it is not there:
-    /// `TIME-COMMAND.jsonl`. Of older ones the newest stay, 50 with this one.
+    /// `TIME-COMMAND.jsonl`. Of older ones of the same command the newest stay, 50 with this one.
     ///
     /// # Errors
     /// If it cannot be made.
@@ -63,7 +63,7 @@ impl RunLog {
                 Err(error) => return Err(error),
                 Ok(file) => {
                     // Another run may be at it too, and a log too many harms nobody.
-                    let _ = prune(folder, &path);
+                    let _ = prune(folder, command, &path);
                     return Ok(Self { path, file: Mutex::new(Writer { file, fault: None }) });
                 }
             }
@@ -100,29 +100,35 @@ impl RunLog {
     }
 }
 
-/// Removes the oldest logs of a folder, never this one and nothing else.
-fn prune(folder: &Path, own: &Path) -> io::Result<()> {
+/// Removes the oldest logs of a command from a folder, never this one and nothing else: who looks each
+/// minute drives out nothing of what was changed.
+fn prune(folder: &Path, command: &str, own: &Path) -> io::Result<()> {
     let is_log = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        path.extension().is_some_and(|end| end == "jsonl") && is_dated(&name)
+        let ours = name.strip_suffix(".jsonl").and_then(|name| after_date(name));
+        ours.is_some_and(|name| {
+            let again = name.strip_prefix(command).map(|rest| rest.trim_start_matches('-'));
+            again.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
+        })
     };
     let found = std::fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path()));
     let mut logs: Vec<_> = found.filter(is_log).filter(|path| path != own).collect();
     // Their names begin with their times.
     logs.sort_unstable();
     let surplus = (logs.len() + 1).saturating_sub(KEPT);
-    logs.iter().take(surplus).try_for_each(std::fs::remove_file)
+    // One that cannot go keeps no other.
+    logs.iter().take(surplus).map(std::fs::remove_file).fold(Ok(()), Result::and)
 }
 
-/// `2026-12-01T101112Z-`, as [`RunLog::create`] begins names.
-fn is_dated(name: &str) -> bool {
-    const FORM: &[u8] = b"0000-00-00T000000Z-";
-    let bytes = name.as_bytes();
-    bytes.len() > FORM.len()
-        && FORM.iter().zip(bytes).all(|(form, byte)| match form {
-            b'0' => byte.is_ascii_digit(),
-            form => form == byte,
-        })
+/// What comes after `2026-12-01T101112Z-`, as [`RunLog::create`] begins names.
+fn after_date(name: &str) -> Option<&str> {
+    const FORM: &str = "0000-00-00T000000Z-";
+    let (date, rest) = name.split_at_checked(FORM.len())?;
+    let fits = |(form, byte)| match form {
+        b'0' => u8::is_ascii_digit(&byte),
+        form => form == byte,
+    };
+    FORM.bytes().zip(date.bytes()).all(fits).then_some(rest)
 }
 
 /// A host whose every use is written down.
@@ -317,10 +323,12 @@ mod tests {
         for other in ["notes.jsonl", "2026-01-01T000000Z-plan.txt"] {
             std::fs::write(folder.path().join(other), "").unwrap();
         }
-        let log = RunLog::create(folder.path(), "apply").unwrap();
-        assert!(log.path().exists());
+        let of_another = folder.path().join("2025-01-01T000000Z-apply.jsonl");
+        std::fs::write(&of_another, "").unwrap();
+        let log = RunLog::create(folder.path(), "plan").unwrap();
+        assert!(log.path().exists() && of_another.exists());
         let left = std::fs::read_dir(folder.path()).unwrap().count();
-        assert_eq!(left, KEPT + 2, "50 logs, and what is none");
+        assert_eq!(left, KEPT + 3, "50 logs, that of another command, and what is none");
         assert!(!folder.path().join(old(5)).exists() && folder.path().join(old(6)).exists());
         assert!(folder.path().join("notes.jsonl").exists());
     }

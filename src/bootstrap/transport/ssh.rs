@@ -45,8 +45,6 @@ enum State {
     Up(Arc<Connection>),
     /// It was tried then, and is not for so long.
     Down(Instant, Duration, TransportError),
-    /// It lets us in, and no command there comes to its end: it is not asked again.
-    Hangs(TransportError),
 }
 
 /// A session of ssh and the line over it.
@@ -79,7 +77,6 @@ impl Ssh {
             State::Down(since, pause, error) if since.elapsed() < *pause => {
                 return Err(error.clone());
             }
-            State::Hangs(error) => return Err(error.clone()),
             _ => {}
         }
         let pause = match &*state {
@@ -93,7 +90,7 @@ impl Ssh {
                 Ok(there)
             }
             Err(Undialed { error, hangs: true }) => {
-                *state = State::Hangs(error.clone());
+                *state = State::Down(Instant::now(), GIVEN_UP.1, error.clone());
                 Err(error)
             }
             Err(Undialed { error, hangs: false }) => {
@@ -124,11 +121,11 @@ impl Ssh {
         there.line.error(Broken::Lost(reason), what)
     }
 
-    /// Not even a command that does nothing has come to its end: from now on nothing is asked.
+    /// Not even a command that does nothing has come to its end: for a while nothing is asked.
     async fn hangs(&self) -> TransportError {
         let (reason, remedy) = explain::hangs();
         let error = TransportError::Unreachable { host: self.host.clone(), reason, remedy };
-        *self.state.lock().await = State::Hangs(error.clone());
+        *self.state.lock().await = State::Down(Instant::now(), GIVEN_UP.1, error.clone());
         error
     }
 

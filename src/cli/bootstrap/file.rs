@@ -13,7 +13,7 @@ pub(super) struct Writing {
     #[arg(long)]
     pub(super) write: bool,
     /// Show the change of the file, or write it with --write, and reach no host.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "dry_run")]
     pub(super) file_only: bool,
 }
 

@@ -121,7 +121,8 @@ impl Job {
         let untouched = || tell_json(site, &Summary::untouched(&plan, begun.elapsed()));
         if consent.dry_run {
             untouched()?;
-            return Ok(Ending::Shown);
+            let faulty = plan.faults().any(|(step, _)| step.chosen);
+            return if faulty { Err(CliError::Unwell) } else { Ok(Ending::Shown) };
         }
         if plan.is_done() && self.draft.is_none() {
             untouched()?;

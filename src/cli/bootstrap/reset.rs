@@ -112,8 +112,9 @@ fn not_cleaned(host: &Host, why: &str) -> String {
     }
     things.push("what apiproxy put there");
     format!(
-        "{name} does not answer ({why}) and is NOT cleaned: {} stay on it. When it is back, run `apiproxy \
-         bootstrap reset --host {name}` before it is used for anything else; until then the exit code is 1.",
+        "{name} does not answer ({why}) and is NOT cleaned: {} stay on it. When it is back, run this again \
+         before it is used for anything else: hosts that are clean are left alone. Until then the exit \
+         code is 1.",
         things.join(", "),
     )
 }

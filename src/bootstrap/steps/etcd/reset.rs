@@ -12,6 +12,9 @@ use crate::bootstrap::transport::{Command, File};
 use super::data::{Data, settle};
 use super::paths::{DATA, FOLDER, UNIT, UNIT_FILE};
 
+/// What a host has of the cluster as long as it is a node.
+const KUBELET: &str = "/etc/kubernetes/kubelet.conf";
+
 /// The name of the step.
 pub const STEP: &str = "etcd-reset";
 
@@ -65,9 +68,13 @@ systemctl reset-failed "$1" 2>/dev/null || true
     cx.run(host, &Command::script(SCRIPT, [UNIT, UNIT_FILE, FOLDER])).await.map(drop)
 }
 
-/// Takes the cluster's names out of `/etc/hosts`: a host that was a spare before has them.
+/// Takes the cluster's names out of `/etc/hosts`: a host that was a spare before has them. One that stays a
+/// node goes on needing them.
 async fn forget_names(cx: &Context, host: &str) -> Result<(), StepError> {
     let transport = cx.host(host)?;
+    if transport.read(KUBELET).await?.is_some() {
+        return Ok(());
+    }
     let Some(found) = transport.read(etc_hosts::PATH).await? else { return Ok(()) };
     let wanted = replace_block(&found.content, "");
     if wanted != found.content {

@@ -19,17 +19,19 @@ const BEATS: Duration = Duration::from_secs(25);
 /// When each Node said last that it lives.
 async fn beats(api: &Api<'_>) -> Result<BTreeMap<String, String>, StepError> {
     let words = ["get", "leases", "--namespace", "kube-node-lease", "--output", "json"];
-    Ok(read(&api.kubectl(words).await?.text()))
+    read(&api.kubectl(words).await?.text())
 }
 
-fn read(json: &str) -> BTreeMap<String, String> {
-    let list: Value = serde_json::from_str(json).unwrap_or_default();
+fn read(json: &str) -> Result<BTreeMap<String, String>, StepError> {
+    // Who cannot be heard is not taken for dead.
+    let list: Value = serde_json::from_str(json)
+        .map_err(|error| StepError::Unverified(format!("the leases of Nodes: {error}")))?;
     let leases = list["items"].as_array().into_iter().flatten();
     let lease = |lease: &Value| {
         let name = lease["metadata"]["name"].as_str()?.to_owned();
         Some((name, lease["spec"]["renewTime"].as_str()?.to_owned()))
     };
-    leases.filter_map(lease).collect()
+    Ok(leases.filter_map(lease).collect())
 }
 
 pub(super) async fn remove(step: &RestoreStep, cx: &Context) -> Result<(), StepError> {
@@ -74,9 +76,9 @@ mod tests {
         let json = r#"{"items": [
             {"metadata": {"name": "w1"}, "spec": {"renewTime": "2026-12-01T06:00:00.000000Z"}},
             {"metadata": {"name": "w2"}, "spec": {}}]}"#;
-        let found = read(json);
+        let found = read(json).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(found["w1"], "2026-12-01T06:00:00.000000Z");
-        assert_eq!(read(""), BTreeMap::new());
+        read("").unwrap_err();
     }
 }

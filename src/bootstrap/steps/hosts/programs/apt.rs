@@ -19,6 +19,7 @@ const FETCH_KEY: &str = r#"# fetch the key of the repository
 mkdir -p "${2%/*}"
 auth=$(mktemp)
 trap 'rm -f "$2.new" "$auth"' EXIT
+trap 'exit 1' HUP INT TERM
 for file in /etc/apt/auth.conf /etc/apt/auth.conf.d/*.conf; do
     if [ -f "$file" ]; then cat "$file" >>"$auth"; fi
 done
