@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use crate::config::{Document, read_text};
 
 pub use cluster::{
-    Artifacts, Cluster, Cni, Endpoint, Etcd, EtcdBackup, EtcdDrill, Extension, ExtensionKind, Host, S3,
+    Artifacts, Cluster, Cni, Endpoint, Etcd, EtcdBackup, EtcdDrill, Extension, ExtensionKind, Host,
     Monitoring, Network, Placement, Role, Ssh, Taint, Topology,
 };
 pub use cron::{CronFields, cron_fields};

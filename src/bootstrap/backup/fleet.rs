@@ -1,5 +1,4 @@
-//! All backups of a cluster, wherever they lie, as the operator's machine sees them: over ssh, or in a
-//! bucket that it asks itself, so that it needs none of the hosts.
+//! All backups of a cluster, wherever they lie, as the operator's machine sees them over ssh.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -9,13 +8,12 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde::Serialize;
 
-use super::bucket::{Bucket, BucketError, BucketSettings};
 use super::depot::Stored;
 use super::manifest::Label;
 use super::name::BackupName;
 use crate::bootstrap::engine::{Context, StepError};
 use crate::bootstrap::render::paths::PROXY_PROGRAM;
-use crate::bootstrap::spec::{Cluster, S3};
+use crate::bootstrap::spec::Cluster;
 use crate::bootstrap::transport::Command;
 
 /// Where copies lie on a host that gets them.
@@ -30,47 +28,23 @@ const EXAMINE: Duration = Duration::from_hours(1);
 /// How much of a bundle is fetched at once.
 const CHUNK: u64 = 16 << 20;
 
-/// A folder of backups on a host, or a bucket.
+/// A folder of backups on a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Place {
-    /// The host's name in the spec, or the bucket's as `s3://NAME`.
+    /// The host's name in the spec.
     pub host: String,
-    /// The folder, or what keys begin with.
+    /// The folder.
     pub folder: String,
-    /// The bucket, if it is one.
-    #[serde(skip)]
-    pub bucket: Option<BucketSettings>,
 }
 
 /// The folders in which backups of a cluster should lie; none if it has no backups.
 pub fn places(cluster: &Cluster) -> Vec<Place> {
     let Some(backup) = &cluster.etcd.backup else { return Vec::new() };
-    let place = |host: &str, folder: &str| Place {
-        host: host.to_owned(),
-        folder: folder.to_owned(),
-        bucket: None,
-    };
+    let place =
+        |host: &str, folder: &str| Place { host: host.to_owned(), folder: folder.to_owned() };
     let taken = cluster.etcd_hosts().map(|host| place(&host.name, &backup.directory));
     let copies = backup.copy_to.iter().map(|host| place(host, COPIES));
-    let bucket = backup.s3.iter().map(|s3| {
-        let settings = BucketSettings::from(s3);
-        Place { host: settings.to_string(), folder: s3.prefix.clone(), bucket: Some(settings) }
-    });
-    taken.chain(copies).chain(bucket).collect()
-}
-
-impl From<&S3> for BucketSettings {
-    /// As it is seen from the operator's machine.
-    fn from(s3: &S3) -> Self {
-        Self {
-            endpoint: s3.endpoint.clone(),
-            bucket: s3.bucket.clone(),
-            prefix: s3.prefix.clone(),
-            region: s3.region.clone(),
-            credentials_file: s3.credentials_file.clone(),
-            ca_file: s3.ca_file.clone(),
-        }
-    }
+    taken.chain(copies).collect()
 }
 
 /// A copy of a backup.
@@ -98,8 +72,8 @@ pub struct Fleet {
 
 impl Fleet {
     /// Asks all places; `examine` has them read what they have.
-    pub async fn survey(cx: &Context, cluster: &str, places: &[Place], examine: bool) -> Self {
-        let asked = places.iter().map(|place| inventory(cx, cluster, place, examine));
+    pub async fn survey(cx: &Context, places: &[Place], examine: bool) -> Self {
+        let asked = places.iter().map(|place| inventory(cx, place, examine));
         let mut fleet = Self::default();
         for (place, answer) in places.iter().zip(join_all(asked).await) {
             match answer {
@@ -141,23 +115,7 @@ pub fn label(copies: &[Copy]) -> Option<&Label> {
     copies.iter().find_map(|copy| copy.stored.label.as_ref())
 }
 
-async fn inventory(
-    cx: &Context,
-    cluster: &str,
-    place: &Place,
-    examine: bool,
-) -> Result<Vec<Stored>, String> {
-    if let Some(settings) = &place.bucket {
-        let (settings, cluster) = (settings.clone(), cluster.to_owned());
-        let ask = move || {
-            let bucket = Bucket::open(&settings)?;
-            let all = bucket.list(&cluster)?.into_iter();
-            Ok(all.map(|one| if examine { bucket.examine(one) } else { one }).collect())
-        };
-        let asked: Result<Vec<Stored>, BucketError> =
-            tokio::task::spawn_blocking(ask).await.map_err(|error| error.to_string())?;
-        return asked.map_err(|error| error.to_string());
-    }
+async fn inventory(cx: &Context, place: &Place, examine: bool) -> Result<Vec<Stored>, String> {
     let mut words = vec![PROXY_PROGRAM, "bootstrap", "etcd", "inventory", "--directory"];
     words.push(&place.folder);
     words.extend(examine.then_some("--examine"));
@@ -175,9 +133,6 @@ pub enum FetchError {
     /// The host did not give it.
     #[error(transparent)]
     Host(#[from] StepError),
-    /// The bucket did not give it.
-    #[error(transparent)]
-    Bucket(#[from] BucketError),
     /// It cannot be written here.
     #[error("cannot write it here: {0}")]
     Io(#[from] std::io::Error),
@@ -193,7 +148,7 @@ pub enum FetchError {
     },
 }
 
-/// Fetches a bundle, from a host piece by piece. Whoever reads it checks it.
+/// Fetches a bundle from a host, piece by piece. Whoever reads it checks it.
 ///
 /// # Errors
 /// If it does not come as a whole.
@@ -203,12 +158,6 @@ pub async fn fetch(
     label: &Label,
     to: &Path,
 ) -> Result<(), FetchError> {
-    if let Some(settings) = &place.bucket {
-        let (settings, label, to) = (settings.clone(), label.clone(), to.to_owned());
-        let ask = move || Bucket::open(&settings)?.fetch(&label, &to);
-        let fetched = tokio::task::spawn_blocking(ask).await.map_err(std::io::Error::other)?;
-        return Ok(fetched?);
-    }
     let path = format!("{}/{}", place.folder, label.file());
     fetch_file(cx, &place.host, &path, label.size, to).await
 }
@@ -262,8 +211,7 @@ mod tests {
 
     #[test]
     fn the_newest_good_one_is_found() {
-        let place =
-            |host: &str| Place { host: host.to_owned(), folder: "/b".to_owned(), bucket: None };
+        let place = |host: &str| Place { host: host.to_owned(), folder: "/b".to_owned() };
         let mut fleet = Fleet::default();
         fleet.add(&place("e1"), vec![stored(3, Some("torn"), true), stored(1, None, true)]);
         fleet.add(&place("s1"), vec![stored(2, None, false), stored(1, Some("torn"), true)]);

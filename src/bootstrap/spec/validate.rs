@@ -10,7 +10,6 @@ mod overrides;
 mod reserved;
 mod roles;
 mod roster;
-mod s3;
 mod ssh;
 
 use std::ops::RangeInclusive;

@@ -116,7 +116,6 @@ fn the_rest_has_defaults() {
         directory: "/var/lib/apiproxy/backups".to_owned(),
         copy_to: Vec::new(),
         recipients: Vec::new(),
-        s3: None,
         drill: None,
     };
     assert_eq!(backup, expected);

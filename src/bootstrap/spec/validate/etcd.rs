@@ -76,8 +76,7 @@ impl Check<'_> {
             let etcd_hosts = etcd_hosts(topology, roster);
             self.drill(drill, &etcd_hosts, &copy_to, !recipients.is_empty(), roster)
         });
-        let s3 = raw.s3.map(|s3| self.s3(s3, !recipients.is_empty()));
-        EtcdBackup { schedule, keep, directory, copy_to, recipients, s3, drill }
+        EtcdBackup { schedule, keep, directory, copy_to, recipients, drill }
     }
 
     fn schedule(&mut self, at: &str, schedule: &str, example: &str) {

@@ -123,7 +123,7 @@ async fn find(
     site: &Site,
     on: Option<&str>,
 ) -> Result<(BackupName, Vec<Copy>), CliError> {
-    let fleet = Fleet::survey(&site.cx, &site.cluster.name, &places(&site.cluster)?, false).await;
+    let fleet = Fleet::survey(&site.cx, &places(&site.cluster)?, false).await;
     let silent = || {
         let all = fleet.silent.iter().map(|(_, reason)| format!("\n  {reason}"));
         all.collect::<String>()
@@ -178,10 +178,7 @@ async fn here(args: &Args) -> Result<Report, CliError> {
         match fleet::fetch(&site.cx, &copy.place, label, &bundle).await {
             Ok(()) => {
                 let report = hold(&bundle, label, keys).await?;
-                // A bucket has nobody to tell: it is a backup of the host that took it.
-                let taker = &label.manifest.host;
-                let host = if copy.place.bucket.is_some() { taker } else { &copy.place.host };
-                note::tell(&site.cx, host, &site.cluster.name, &report).await;
+                note::tell(&site.cx, &copy.place.host, &site.cluster.name, &report).await;
                 return Ok(report);
             }
             Err(error) => faults.push(error.to_string()),

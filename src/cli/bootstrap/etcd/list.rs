@@ -96,7 +96,7 @@ fn survey(access: &Access, command: &str, examine: bool) -> Result<Fleet, CliErr
     }
     runtime()?.block_on(async {
         let mut interrupts = interrupts()?;
-        let work = async { Ok(Fleet::survey(&site.cx, &site.cluster.name, &places, examine).await) };
+        let work = async { Ok(Fleet::survey(&site.cx, &places, examine).await) };
         unless_ended(&mut interrupts, work).await
     })
 }
@@ -139,7 +139,7 @@ fn render(fleet: &Fleet, chosen: Option<&BackupName>, now: SystemTime) -> String
     };
     for (name, copies) in entries(fleet, chosen) {
         for copy in copies.iter().filter(|copy| copy.stored.fault.is_some()) {
-            let Place { host, folder, .. } = &copy.place;
+            let Place { host, folder } = &copy.place;
             let _ = writeln!(text, "{name} on {host} ({folder}): {}", copy.state);
         }
         let missing = fleet::label(copies).map(|label| &label.manifest.missing);

@@ -67,7 +67,7 @@ pub(super) async fn source(
             name.cluster, site.cluster.name
         )));
     }
-    let fleet = Fleet::survey(&site.cx, &site.cluster.name, &places(&site.cluster)?, true).await;
+    let fleet = Fleet::survey(&site.cx, &places(&site.cluster)?, true).await;
     let (name, copies) = pick(args, site, &fleet, wanted)?;
     fetch(args, site, name, &copies, folder).await
 }
