@@ -289,10 +289,7 @@ fn hosts_that_do_not_answer_are_named_with_what_stays_on_them() {
         let told: Vec<_> = outcome.stdout.lines().filter(|told| told.starts_with(&line)).collect();
         assert_eq!(told.len(), 2, "in the plan and at the end: {outcome:?}");
         assert!(told[0].contains(left), "{outcome:?}");
-        assert!(
-            told[0].contains(&format!("`apiproxy bootstrap reset --host {host}`")),
-            "{outcome:?}"
-        );
+        assert!(told[0].contains("When it is back, run this again"), "{outcome:?}");
     }
     assert!(!outcome.stdout.contains("s1 does not answer"), "a spare is no part of it");
 }

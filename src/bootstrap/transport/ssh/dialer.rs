@@ -28,9 +28,9 @@ const LOGIN: Duration = Duration::from_mins(1);
 /// For the first commands after the login: sudo may wait for a resolver that does not answer.
 const FIRST_WORD: Duration = Duration::from_secs(20);
 
-/// For a command that does nothing, on a host that is suspected to hang: longer than ssh takes to see that
-/// the connection is lost.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(20);
+/// For a command that does nothing, on a host that is suspected to hang: shorter than ssh takes to give the
+/// connection up.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
 /// Three of these without an answer, and the connection is lost (`ServerAliveInterval`).
 const ALIVE: Duration = Duration::from_secs(5);
