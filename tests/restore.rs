@@ -12,13 +12,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use common::machines::{Lab, Machine, user};
+use common::members::{BUMP, done, names, revision, voters};
 use common::operator::Operator;
 use common::{Outcome, report};
 
 const KEYS: usize = 50_000;
-
-/// How far a restored revision is above that of its backup.
-const BUMP: i64 = 1_000_000_000;
 
 /// Where a cut costs most: data half aside, half restored, members half of the new cluster, and some hosts
 /// that have forgotten the restore while others have not.
@@ -72,23 +70,6 @@ fn content(machine: &Machine) -> (usize, String) {
     (lines.trim().parse::<usize>().unwrap() / 2, sum.to_owned())
 }
 
-fn revision(machine: &Machine) -> i64 {
-    let text = machine.exec(&format!("{ETCDCTL} endpoint status -w json"));
-    let status: serde_json::Value = serde_json::from_str(&text).unwrap();
-    status[0]["Status"]["header"]["revision"].as_i64().unwrap()
-}
-
-/// Who votes, as the member of this machine has it; all of them have to be well.
-fn voters(machine: &Machine) -> BTreeSet<String> {
-    machine.exec(&format!("{ETCDCTL} endpoint health --cluster 2>&1"));
-    let list = machine.exec(&format!("{ETCDCTL} member list"));
-    list.lines().map(|line| line.split(", ").nth(2).unwrap().to_owned()).collect()
-}
-
-fn names(names: &[&str]) -> BTreeSet<String> {
-    names.iter().map(|name| (*name).to_owned()).collect()
-}
-
 /// What a watcher gets that goes on where it was before.
 fn watch_from(machine: &Machine, revision: i64) -> String {
     let watch = format!("{ETCDCTL} watch registry/ --prefix --rev={revision}");
@@ -97,12 +78,6 @@ fn watch_from(machine: &Machine, revision: i64) -> String {
 
 fn restore(operator: &Operator, more: &[&str]) -> Outcome {
     operator.run(&[&["etcd", "restore"], more].concat())
-}
-
-#[track_caller]
-fn done(outcome: Outcome) -> Outcome {
-    assert_eq!(outcome.code, Some(0), "{}\n{}", outcome.stdout, outcome.stderr);
-    outcome
 }
 
 /// A cluster of etcd with backups: the control plane of the file is a machine that has only the keys of one.
@@ -156,7 +131,7 @@ fn etcd_comes_back_on_other_machines_on_the_same_and_from_one_member() {
     });
     done(operator.run(&["etcd", "backup"]));
     let before = content(&e1);
-    let old = revision(&e1);
+    let old = revision(&e1, ETCDCTL);
     assert_eq!(before.0, KEYS);
     fill(&e2, "registry/late", 200);
     report(&format!("backups: {}", site.store.exec(&format!("ls {COPIES}/*.tar | wc -l")).trim()));
@@ -179,9 +154,9 @@ fn etcd_comes_back_on_other_machines_on_the_same_and_from_one_member() {
     assert!(file.contains("# the first"), "comments stay: {file}");
     for machine in [&s1, &s2, &s3] {
         assert_eq!(content(machine), before, "every key of the backup, and no later one");
-        assert!(revision(machine) >= old + BUMP);
+        assert!(revision(machine, ETCDCTL) >= old + BUMP);
     }
-    assert_eq!(voters(&s1), names(&["s1", "s2", "s3"]));
+    assert_eq!(voters(&s1, ETCDCTL), names(&["s1", "s2", "s3"]));
     assert_eq!(site.plane.exec("cat /etc/kubernetes/pki/sa.key"), "sa.key", "from the backup");
     let told = watch_from(&s2, old + 1);
     assert!(told.contains("compacted"), "{told}");
@@ -256,7 +231,7 @@ fn no_copy_of_a_damaged_backup_is_taken(site: &Site, members: [&Machine; 3]) {
 fn the_same_machines_although_steps_are_killed(site: &Site, members: [&Machine; 3]) {
     let operator = &site.operator;
     let before = content(members[0]);
-    let old = revision(members[0]);
+    let old = revision(members[0], ETCDCTL);
     fill(members[1], "registry/lost", 100);
     let (mut killed, begin) = (BTreeSet::new(), Instant::now());
     loop {
@@ -279,19 +254,19 @@ fn the_same_machines_although_steps_are_killed(site: &Site, members: [&Machine; 
     assert_eq!(killed, names(&RISKY));
     for machine in members {
         assert_eq!(content(machine), before);
-        assert!(revision(machine) > old);
+        assert!(revision(machine, ETCDCTL) > old);
         machine.exec("[ ! -e /var/lib/apiproxy/restore/current ]");
         // The way back.
         machine.exec("ls -d /var/lib/etcd/before-*/snap/db");
     }
-    assert_eq!(voters(members[0]), names(&["s1", "s2", "s3"]));
+    assert_eq!(voters(members[0], ETCDCTL), names(&["s1", "s2", "s3"]));
 }
 
 /// Two of three have lost their data; the third has what was never backed up.
 fn from_the_one_that_is_left(site: &Site, [one, left, other]: [&Machine; 3]) {
     fill(left, "registry/after", 300);
     let before = content(left);
-    let old = revision(left);
+    let old = revision(left, ETCDCTL);
     for machine in [one, other] {
         machine.exec("systemctl stop apiproxy-etcd; rm -rf /var/lib/etcd/member");
     }
@@ -305,8 +280,8 @@ fn from_the_one_that_is_left(site: &Site, [one, left, other]: [&Machine; 3]) {
     assert!(outcome.stdout.contains("What s2 has is taken as it is"), "{outcome:?}");
     for machine in [one, left, other] {
         assert_eq!(content(machine), before);
-        assert!(revision(machine) >= old + BUMP);
+        assert!(revision(machine, ETCDCTL) >= old + BUMP);
     }
-    assert_eq!(voters(left), names(&["s1", "s2", "s3"]));
+    assert_eq!(voters(left, ETCDCTL), names(&["s1", "s2", "s3"]));
     assert_ne!(left.exec("cat /etc/apiproxy/etcd/pki/ca.crt"), authority);
 }

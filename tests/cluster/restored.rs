@@ -7,12 +7,10 @@ use std::time::{Duration, Instant};
 use age::secrecy::ExposeSecret as _;
 
 use crate::common::machines::Machine;
+use crate::common::members::{BUMP, done, names, revision, voters};
 use crate::common::operator::Operator;
 use crate::common::{Outcome, report};
 use crate::view::{are_listed, kubectl, wait_ready};
-
-/// How far a restored revision is above that of its backup.
-const BUMP: i64 = 1_000_000_000;
 
 /// Where a cut costs most: no apiserver anywhere; the first one half up; another half reset or half joined.
 const RISKY: [&str; 4] = ["restore-data", "restore-first", "restore-cleared", "control-plane"];
@@ -51,29 +49,6 @@ fn restore(operator: &Operator, more: &[&str]) -> Outcome {
     operator.run(&[&["etcd", "restore", "--yes"], more].concat())
 }
 
-#[track_caller]
-fn done(outcome: Outcome) -> Outcome {
-    assert_eq!(outcome.code, Some(0), "{}\n{}", outcome.stdout, outcome.stderr);
-    outcome
-}
-
-fn names(names: &[&str]) -> BTreeSet<String> {
-    names.iter().map(|name| (*name).to_owned()).collect()
-}
-
-fn revision(machine: &Machine) -> i64 {
-    let text = machine.exec(&format!("{ETCDCTL} endpoint status -w json"));
-    let status: serde_json::Value = serde_json::from_str(&text).unwrap();
-    status[0]["Status"]["header"]["revision"].as_i64().unwrap()
-}
-
-fn voters(machine: &Machine) -> BTreeSet<String> {
-    machine.exec(&format!("{ETCDCTL} endpoint health --cluster 2>&1"));
-    let list = machine.exec(&format!("{ETCDCTL} member list"));
-    assert!(!list.contains("true"), "none is a learner: {list}");
-    list.lines().map(|line| line.split(", ").nth(2).unwrap().to_owned()).collect()
-}
-
 fn note(machine: &Machine, name: &str) {
     kubectl(machine, &format!("create configmap {name} --from-literal=a=b"));
 }
@@ -92,7 +67,7 @@ fn is_whole(planes: &[&Machine; 3], workers: [&Machine; 2]) {
         wait_ready(plane, &all);
     }
     let own: Vec<_> = planes.iter().map(|machine| machine.name()).collect();
-    assert_eq!(voters(planes[0]), names(&own));
+    assert_eq!(voters(planes[0], ETCDCTL), names(&own));
     let mut own = own;
     own.sort_unstable();
     let wanted: Vec<_> = own.iter().map(|name| (*name, "ready")).collect();
@@ -119,7 +94,7 @@ pub(crate) fn comes_back(
     assert!(outcome.stdout.contains("cp1 does not answer: s1 takes its place"), "{outcome:?}");
     is_whole(&[s1, s2, s3], workers);
     assert!(has(s1, "kept") && has(s3, "after"));
-    assert!(revision(s1) >= 2 * BUMP, "{}", revision(s1));
+    assert!(revision(s1, ETCDCTL) >= 2 * BUMP, "{}", revision(s1, ETCDCTL));
 
     // Two have lost their data; what the third has was never backed up. One of the two is replaced.
     note(s2, "unsaved");
@@ -155,7 +130,7 @@ fn the_same_machines_although_steps_are_killed(
         kubectl --kubeconfig /etc/kubernetes/admin.conf create -f -",
     );
     done(operator.run(&["etcd", "backup"]));
-    let old = revision(cp1);
+    let old = revision(cp1, ETCDCTL);
     note(cp2, "late");
 
     let wrong = Keys::file(operator, "wrong.txt", &keys.wrong);
@@ -191,7 +166,7 @@ fn the_same_machines_although_steps_are_killed(
     assert_eq!(killed, names(&RISKY));
     is_whole(&planes, workers);
     assert!(has(cp1, "kept") && !has(cp1, "late"), "as it was when the backup was taken");
-    assert!(revision(cp1) >= old + BUMP);
+    assert!(revision(cp1, ETCDCTL) >= old + BUMP);
     // The ways back.
     cp1.exec("ls -d /var/lib/etcd/before-*/snap/db");
     cp2.exec("ls /var/lib/etcd-before-*/snap/db /var/lib/apiproxy/restore/*/kubernetes/pki/ca.key");

@@ -12,6 +12,7 @@ pub mod bulk;
 mod cluster;
 pub mod doubles;
 pub mod machines;
+pub mod members;
 mod net;
 pub mod operator;
 mod program;

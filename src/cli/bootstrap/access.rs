@@ -47,7 +47,8 @@ pub(super) struct Reach {
     /// Configuration of ssh in place of ~/.ssh/config.
     #[arg(long, value_name = "FILE")]
     ssh_config: Option<PathBuf>,
-    /// Where the log of the run goes [default: ~/.local/state/apiproxy/runs]; the newest 50 are kept.
+    /// Where the log of the run goes [default: ~/.local/state/apiproxy/runs]; of each command the newest 50
+    /// are kept.
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
 }

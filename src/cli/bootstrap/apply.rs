@@ -18,7 +18,7 @@ the same time as -j says. A host that does not answer is given up.
 
 The first Ctrl-C lets running steps end and begins no other, the second kills them; running it again
 goes on from there. Exit 0 when all is as the file says, 1 when something is not, 2 when the cluster
-file is wrong. With -o json, one event a line, the last of them `summary`, whatever came of it.")]
+file is wrong. With -o json, one event a line, from when hosts are looked at, and the last is `summary`.")]
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     access: Access,

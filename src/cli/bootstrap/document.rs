@@ -107,7 +107,7 @@ pub(super) fn why(state: &State) -> Option<String> {
     }
 }
 
-/// The last line of `apply -o json`, whatever came of it.
+/// The last line of `apply -o json`, once the file was found good and could be agreed to.
 #[derive(Debug, Default, Serialize)]
 #[serde(tag = "event", rename = "summary", rename_all = "camelCase")]
 pub(super) struct SummaryDocument {
