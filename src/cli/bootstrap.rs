@@ -19,6 +19,7 @@ mod replace;
 mod report;
 mod reset;
 mod schema;
+mod scratch;
 mod status;
 mod upgrade;
 

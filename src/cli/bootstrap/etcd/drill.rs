@@ -15,6 +15,7 @@ use crate::bootstrap::render::paths::PROXY_PROGRAM;
 use crate::bootstrap::transport::Command;
 use crate::cli::bootstrap::access::{Access, Form, Site};
 use crate::cli::bootstrap::job::interrupts;
+use crate::cli::bootstrap::scratch::Scratch;
 use crate::cli::{CliError, output, runtime};
 
 /// How long a drill with 8 GiB may take.
@@ -169,8 +170,7 @@ async fn here(args: &Args) -> Result<Report, CliError> {
     let site = args.access.open("etcd-drill")?;
     let keys = keys(args)?;
     let (name, copies) = find(args, &site, None).await?;
-    let folder = tempfile::Builder::new().prefix("apiproxy-drill-").tempdir();
-    let folder = folder.map_err(|error| failed(&error))?;
+    let folder = Scratch::new("apiproxy-drill-").map_err(|error| failed(&error))?;
     let bundle = folder.path().join("bundle");
     let mut faults = Vec::new();
     for copy in copies {
