@@ -47,6 +47,13 @@ pub fn places(cluster: &Cluster) -> Vec<Place> {
     taken.chain(copies).collect()
 }
 
+/// Where hosts of etcd have what they got before they took a place, if it is spares that get copies.
+pub fn of_former_spares(cluster: &Cluster) -> Vec<Place> {
+    let to_spares = cluster.etcd.backup.as_ref().is_some_and(|backup| backup.to_spares);
+    let hosts = cluster.etcd_hosts().filter(|_| to_spares);
+    hosts.map(|host| Place { host: host.name.clone(), folder: COPIES.to_owned() }).collect()
+}
+
 /// A copy of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -241,6 +241,8 @@ pub struct EtcdBackup {
     pub directory: String,
     /// Hosts that get a copy.
     pub copy_to: Vec<String>,
+    /// Are those the spares, because the file names none?
+    pub to_spares: bool,
     /// Public keys of age(1) that they are encrypted for; plain when there are none.
     pub recipients: Vec<String>,
     /// Drills by a timer, if there are to be any.

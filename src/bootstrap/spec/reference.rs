@@ -180,7 +180,7 @@ const KEYS: &[KeyDoc] = &[
         "spec.etcd.backup.copyTo",
         "",
         "list of names in `hosts`",
-        "Hosts that get a copy of each backup",
+        "Hosts that get a copy of each backup; without it the spares, and `[]` for none",
     ),
     key(
         "spec.etcd.backup.recipients",

@@ -73,7 +73,11 @@ pub fn replaced(cluster: &Cluster, old: &str, new: &str) -> Result<Cluster, Step
         ));
     }
     replaced.hosts.retain(|host| host.name != old);
+    let spares: Vec<_> = replaced.with_role(Role::Spare).map(|host| host.name.clone()).collect();
     if let Some(backup) = &mut replaced.etcd.backup {
+        if backup.to_spares {
+            backup.copy_to = spares;
+        }
         let named = backup.copy_to.iter().any(|name| name == new);
         if named {
             backup.copy_to.retain(|name| name != old);

@@ -16,6 +16,7 @@ use super::control_plane::look::Standing;
 use super::remove;
 use super::shared::Shared;
 use super::survey;
+use crate::bootstrap::backup::BackupName;
 use crate::bootstrap::engine::{Context, StepError};
 use crate::bootstrap::kubernetes::{Api, Member, Node};
 use crate::bootstrap::spec::{Host, Role, Topology};
@@ -67,6 +68,18 @@ pub struct HostStatus {
     pub node: Option<NodeStatus>,
     /// Of a spare: what it lacks to take a place; empty if nothing.
     pub lacks: Option<String>,
+    /// Of a spare that gets copies of backups: the newest it has.
+    pub copy: Option<CopyStatus>,
+}
+
+/// What a spare has of backups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CopyStatus {
+    /// The newest backup that it has a copy of; none until the first comes.
+    pub newest: Option<BackupName>,
+    /// How long ago that was taken, in seconds.
+    pub age_seconds: Option<u64>,
 }
 
 /// A Node.

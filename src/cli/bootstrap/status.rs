@@ -98,7 +98,8 @@ fn host(host: &HostStatus) -> Vec<String> {
 
 /// How a host is, in few words; the faults say more.
 fn condition(host: &HostStatus) -> String {
-    let mut words = Vec::new();
+    let mut words: Vec<&str> = Vec::new();
+    let copy;
     if host.unreached.is_some() {
         words.push("not reached");
     }
@@ -114,7 +115,16 @@ fn condition(host: &HostStatus) -> String {
                 words.push("cordoned");
             }
         }
-        None if host.lacks.as_deref() == Some("") => words.push("prepared"),
+        None if host.lacks.as_deref() == Some("") => {
+            words.push("prepared");
+            if let Some(found) = &host.copy {
+                copy = match found.age_seconds {
+                    Some(age) => format!("newest backup {} old", output::age(age)),
+                    None => "no backup yet".to_owned(),
+                };
+                words.push(&copy);
+            }
+        }
         None if host.lacks.is_some() => words.push("not prepared"),
         None if words.is_empty() => words.push("reached"),
         None => {}

@@ -115,6 +115,7 @@ fn the_rest_has_defaults() {
         keep: 28,
         directory: "/var/lib/apiproxy/backups".to_owned(),
         copy_to: Vec::new(),
+        to_spares: true,
         recipients: Vec::new(),
         drill: None,
     };
@@ -127,6 +128,18 @@ fn the_rest_has_defaults() {
         assert_eq!(cluster.drill_host().unwrap().name, host);
         assert_eq!(cluster.etcd.backup.unwrap().drill.unwrap().schedule, schedule);
     }
+}
+
+#[test]
+fn spares_get_copies_of_backups_unless_the_file_says_who_does() {
+    let spares = "- { name: 's[1-2]', address: '10.0.0.[41-42]', roles: [spare] }";
+    let copies = |backup: &str| {
+        let text = format!("BASE\n{spares}\netcd: {{ backup: {{ {backup} }} }}");
+        good(&text).etcd.backup.unwrap().copy_to
+    };
+    assert_eq!(copies(""), ["s1", "s2"]);
+    assert_eq!(copies("copyTo: [s2]"), ["s2"]);
+    assert_eq!(copies("copyTo: []"), [""; 0]);
 }
 
 #[test]

@@ -70,13 +70,15 @@ impl Check<'_> {
             let hint = "write the whole path of a folder for them alone, without `..` and blanks";
             self.fault(&format!("{BACKUP}.directory"), message, hint);
         }
+        let to_spares = raw.copy_to.is_none();
         let copy_to = self.copy_to(raw.copy_to, roster);
+        let copy_to = if to_spares { spares(roster) } else { copy_to };
         let recipients = self.recipients(raw.recipients);
         let drill = raw.drill.map(|drill| {
             let etcd_hosts = etcd_hosts(topology, roster);
             self.drill(drill, &etcd_hosts, &copy_to, !recipients.is_empty(), roster)
         });
-        EtcdBackup { schedule, keep, directory, copy_to, recipients, drill }
+        EtcdBackup { schedule, keep, directory, copy_to, to_spares, recipients, drill }
     }
 
     fn schedule(&mut self, at: &str, schedule: &str, example: &str) {
@@ -147,6 +149,11 @@ impl Check<'_> {
         }
         items.into_iter().map(|(_, text)| text).collect()
     }
+}
+
+fn spares(roster: &Roster) -> Vec<String> {
+    let spares = roster.each().filter(|(_, host)| host.roles.contains(&Role::Spare));
+    spares.map(|(_, host)| host.name.clone()).collect()
 }
 
 /// The names of the hosts that carry etcd.

@@ -2,7 +2,7 @@
 
 use super::{Replacement, candidates, plan, replaced};
 use crate::bootstrap::engine::{Check, Context, StepError};
-use crate::bootstrap::spec::{Cluster, Role, Topology};
+use crate::bootstrap::spec::{Cluster, EtcdBackup, Role, Topology};
 use crate::bootstrap::steps::etcd::data::Data;
 use crate::bootstrap::steps::remove;
 use crate::bootstrap::steps::shared::Shared;
@@ -91,6 +91,28 @@ fn a_spare_takes_roles_labels_and_copies() {
     // A new host that the file gives the roles already; and again, after the file was written.
     assert_eq!(replaced(&cluster, "w1", "w2").unwrap().hosts.len(), 5);
     assert_eq!(replaced(&after, "cp2", "s1").unwrap(), after);
+}
+
+#[test]
+fn the_spares_that_are_left_get_copies() {
+    let (mut cluster, mut other) = (with_spare(), with_spare().hosts[5].clone());
+    "s2".clone_into(&mut other.name);
+    cluster.hosts.push(other);
+    let backup = |copy_to: &[&str], to_spares| EtcdBackup {
+        schedule: "0 0 * * *".to_owned(),
+        keep: 1,
+        directory: "/a/b".to_owned(),
+        copy_to: copy_to.iter().map(|name| (*name).to_owned()).collect(),
+        to_spares,
+        recipients: Vec::new(),
+        drill: None,
+    };
+    let mut copies = |given| {
+        cluster.etcd.backup = Some(given);
+        replaced(&cluster, "cp2", "s1").unwrap().etcd.backup.unwrap().copy_to
+    };
+    assert_eq!(copies(backup(&["s1", "s2"], true)), ["s2"]);
+    assert_eq!(copies(backup(&["s1"], false)), ["s1"], "as the file says");
 }
 
 #[test]

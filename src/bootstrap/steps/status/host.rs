@@ -2,8 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use super::{HostStatus, NodeStatus};
+use super::{CopyStatus, HostStatus, NodeStatus};
+use crate::bootstrap::backup::fleet::{self, Fleet};
 use crate::bootstrap::engine::{Check, Context, Step, StepError};
 use crate::bootstrap::kubernetes::{Member, MemberState, Node, etcd_command, member_state};
 use crate::bootstrap::spec::{Cluster, Host, Role, Version};
@@ -31,6 +33,8 @@ pub(super) struct Seen {
     pub(super) certificates: Vec<Certificate>,
     /// Of a spare: what it lacks; empty if nothing.
     pub(super) lacks: Option<String>,
+    /// Of a spare: what it has of backups.
+    pub(super) copy: Option<CopyStatus>,
 }
 
 impl Seen {
@@ -52,7 +56,11 @@ impl Seen {
         } else if host.roles.contains(&Role::Worker) {
             seen.worker = Some(shared.look_at_worker(cx, name).await?);
         } else if host.roles.contains(&Role::Spare) {
-            seen.lacks = Some(lacks(cluster, cx, host).await?);
+            let lacks = lacks(cluster, cx, host).await?;
+            if lacks.is_empty() {
+                seen.copy = copy(cluster, cx, host).await?;
+            }
+            seen.lacks = Some(lacks);
         } else if !host.roles.contains(&Role::Etcd) {
             // Nothing of the cluster is there to be looked at.
             cx.run(name, &Command::new(["true"])).await?;
@@ -80,6 +88,27 @@ pub async fn lacks(cluster: &Arc<Cluster>, cx: &Context, host: &Host) -> Result<
     let steps = hosts::steps(cluster, Path::new("/proc/self/exe"));
     let own = steps.into_iter().filter(|step| step.id().host == host.name);
     first_open(cx, own).await
+}
+
+/// What it has of backups, if it gets copies.
+async fn copy(
+    cluster: &Cluster,
+    cx: &Context,
+    host: &Host,
+) -> Result<Option<CopyStatus>, StepError> {
+    let Some(place) = fleet::places(cluster).into_iter().find(|place| place.host == host.name)
+    else {
+        return Ok(None);
+    };
+    let fleet = Fleet::survey(cx, &[place], false).await;
+    if let Some((_, why)) = fleet.silent.into_iter().next() {
+        return Err(StepError::Unverified(why));
+    }
+    let sound =
+        |(_, copies): &(_, Vec<fleet::Copy>)| copies.iter().any(|copy| copy.stored.fault.is_none());
+    let newest = fleet.backups.into_iter().rev().find(sound).map(|(name, _)| name);
+    let age_seconds = newest.as_ref().map(|name| name.age(SystemTime::now()));
+    Ok(Some(CopyStatus { newest, age_seconds }))
 }
 
 async fn first_open(
@@ -124,6 +153,7 @@ impl HostStatus {
                 control_plane: seen.standing.as_ref().map(describe),
                 api_server: seen.api_server.map(|version| version.to_string()),
                 lacks: seen.lacks.clone(),
+                copy: seen.copy.clone(),
                 ..status
             },
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::bootstrap::spec::Role;
 use crate::bootstrap::steps::certs::Renewer;
-use crate::bootstrap::steps::status::NodeStatus;
+use crate::bootstrap::steps::status::{CopyStatus, NodeStatus};
 
 fn node(ready: bool, kubelet: &str) -> NodeStatus {
     NodeStatus { control_plane: false, ready, cordoned: false, kubelet: Some(kubelet.to_owned()) }
@@ -54,7 +54,14 @@ fn well() -> Status {
             plane("cp1"),
             plane("cp2"),
             named("w1", Role::Worker, Some(node(true, "v1.34.2"))),
-            HostStatus { lacks: Some(String::new()), ..named("s1", Role::Spare, None) },
+            HostStatus {
+                lacks: Some(String::new()),
+                copy: Some(CopyStatus {
+                    newest: "prod-20261201T060000Z-r48213".parse().ok(),
+                    age_seconds: Some(3 * 3600),
+                }),
+                ..named("s1", Role::Spare, None)
+            },
             named("x1", Role::External, None),
         ],
         members: vec![
