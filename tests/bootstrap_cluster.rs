@@ -135,7 +135,7 @@ fn hosts_change(case: &mut Case) {
 
     case.destroy("w2");
     case.put_in("w3", "spare");
-    leaving::replaced(case, "w2", "w3");
+    leaving::replaced_by_a_spare(case, "w2", "w3");
     goes_through_its_proxy(case.machine("w3"));
     are_listed(&case.machines(["w1", "w3", "cp3"]), &planes);
 

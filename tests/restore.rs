@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use common::machines::{Lab, Machine, user};
 use common::members::{BUMP, done, names, revision, voters};
 use common::operator::Operator;
-use common::{Outcome, report};
+use common::{Outcome, doubles, report};
 
 const KEYS: usize = 50_000;
 
@@ -27,7 +27,8 @@ const COPIES: &str = "/var/lib/apiproxy-backup/copies";
 const ETCDCTL: &str = "ETCDCTL_API=3 etcdctl --cacert=/etc/apiproxy/etcd/pki/ca.crt \
     --cert=/etc/apiproxy/etcd/pki/healthcheck-client.crt --key=/etc/apiproxy/etcd/pki/healthcheck-client.key";
 
-/// Debian's etcd is 3.4, which kubeadm takes until 1.33.
+/// Debian's etcd is 3.4, which kubeadm takes until 1.33; with etcd, etcdctl and etcdutl in
+/// `KUBEBUILDER_ASSETS` it is that one.
 fn write_spec(
     operator: &Operator,
     others: [&Machine; 2],
@@ -96,6 +97,7 @@ impl Site {
             plane.write(&format!("/etc/kubernetes/pki/{name}"), name.as_bytes(), 0o600);
         }
         let operator = Operator::new(&lab);
+        report(&format!("etcd is {}", plane.exec("etcd --version | head -n 1").trim()));
         Self { operator, plane, store, _lab: lab }
     }
 
@@ -113,6 +115,9 @@ fn etcd_comes_back_on_other_machines_on_the_same_and_from_one_member() {
     let lab = Lab::new();
     let [e1, e2, e3, s1, s2, s3, plane, store] =
         lab.boot_all(["e1", "e2", "e3", "s1", "s2", "s3", "cp1", "x1"]);
+    for machine in [&e1, &e2, &e3, &s1, &s2, &s3, &plane, &store] {
+        doubles::install_etcd(machine);
+    }
     let site = Site::new(lab, plane, store);
     let operator = &site.operator;
     write_spec(operator, [&site.plane, &site.store], &[&e1, &e2, &e3], &[&s1, &s2, &s3]);

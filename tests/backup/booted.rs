@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use age::secrecy::ExposeSecret as _;
 use apiproxy::bootstrap::engine::{Check, Context, Hosts, Step, StepError};
 use apiproxy::bootstrap::pki::Store;
 use apiproxy::bootstrap::spec::{self, Cluster};
@@ -173,6 +174,8 @@ fn apply_makes_hosts_take_and_keep_backups() {
     what_changed_is_put_right(&site);
     let mut site = site;
     an_upgrade_is_told(&mut site);
+    the_drill_of_a_timer_opens_encrypted_backups(&mut site);
+    a_host_gets_copies_no_more(&mut site);
     what_is_not_wished_leaves_and_backups_stay(&mut site);
 }
 
@@ -197,6 +200,36 @@ fn an_upgrade_is_told(site: &mut Site) {
     assert_eq!(site.carry_out(steps()).unwrap(), [""; 0]);
 }
 
+/// The key is on the host where drills are held.
+fn the_drill_of_a_timer_opens_encrypted_backups(site: &mut Site) {
+    let key = age::x25519::Identity::generate();
+    site.member.write("/root/drill.key", key.to_string().expose_secret().as_bytes(), 0o600);
+    site.edit("keep: 2,", &format!("keep: 2, recipients: [{}],", key.to_public()));
+    site.edit("drill: { host: e1,", "drill: { host: e1, identityFile: /root/drill.key,");
+    assert_eq!(site.apply().unwrap(), ["e1/backup", "e1/backup-drill"]);
+    assert_eq!(site.etcd(&["backup"]).code, Some(0));
+    let metrics = "/var/lib/prometheus/node-exporter/apiproxy_etcd_backup.prom";
+    let drill = format!(
+        "systemctl start apiproxy-etcd-drill.service; \
+         grep ^apiproxy_etcd_backup_last_drill_success {metrics}"
+    );
+    let drilled = "apiproxy_etcd_backup_last_drill_success{cluster=\"prod\"} 1\n";
+    assert_eq!(site.member.exec(&drill), drilled);
+    site.member.exec("ls /var/lib/apiproxy/backups/*.tar.age");
+    site.member.exec("rm /root/drill.key; ! systemctl start apiproxy-etcd-drill.service");
+}
+
+fn a_host_gets_copies_no_more(site: &mut Site) {
+    let copies = format!("ls {COPIES}");
+    let before = site.plane.exec(&copies);
+    site.edit("copyTo: [cp1],", "copyTo: [],");
+    assert_eq!(site.apply().unwrap(), ["e1/backup", "cp1/backup-gone", "e1/backup-gone"]);
+    assert_eq!(site.plane.exec("getent passwd apiproxy-backup; true"), "");
+    assert_eq!(site.etcd(&["backup"]).code, Some(0));
+    assert_eq!(site.plane.exec(&copies), before, "what it had stays, and it got nothing");
+    assert_eq!(site.apply().unwrap(), [""; 0]);
+}
+
 fn what_is_not_wished_leaves_and_backups_stay(site: &mut Site) {
     let kept = |site: &Site| {
         let copies = site.plane.exec(&format!("ls {COPIES}/*.tar"));
@@ -204,7 +237,7 @@ fn what_is_not_wished_leaves_and_backups_stay(site: &mut Site) {
     };
     let before = kept(site);
     site.edit("    backup: {", "    extraArgs: {}\n  # backup: {");
-    assert_eq!(site.apply().unwrap(), ["cp1/backup-gone", "e1/backup-gone"]);
+    assert_eq!(site.apply().unwrap(), ["e1/backup-gone"]);
     assert_eq!(kept(site), before);
     let left = "ls -d /etc/apiproxy/backup /etc/systemd/system/apiproxy-etcd-[bd]* \
                 /var/lib/prometheus/node-exporter/* /var/lib/apiproxy/backup-journal.* 2>/dev/null; \

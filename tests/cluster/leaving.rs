@@ -38,6 +38,20 @@ pub(crate) fn is_clean(machine: &Machine) {
 #[track_caller]
 pub(crate) fn replaced(case: &Case, old: &str, new: &str) {
     case.done(&["replace", old, new, "--yes", "--write"]);
+    has_its_place(case, old, new);
+}
+
+/// The same with the only spare of the file, which nobody names.
+#[track_caller]
+pub(crate) fn replaced_by_a_spare(case: &Case, old: &str, new: &str) {
+    let outcome = case.done(&["replace", old, "--yes", "--write"]);
+    let said = format!("The spare {new} takes the place of {old}; ");
+    assert!(outcome.stdout.contains(&said), "{outcome:?}");
+    has_its_place(case, old, new);
+}
+
+#[track_caller]
+fn has_its_place(case: &Case, old: &str, new: &str) {
     let text = case.text();
     assert!(!text.contains(&format!("name: {old},")), "{text}");
     assert!(text.contains(&format!("name: {new},")), "{text}");

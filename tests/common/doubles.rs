@@ -81,6 +81,18 @@ fn assets() -> Option<PathBuf> {
     assets.filter(|folder| IMAGES.iter().all(|name| folder.join(name).is_file()))
 }
 
+/// Puts another etcd with its tools in the place of the machine's, if all of them are in
+/// `KUBEBUILDER_ASSETS`.
+pub fn install_etcd(machine: &Machine) {
+    const NAMES: [&str; 3] = ["etcd", "etcdctl", "etcdutl"];
+    let Some(folder) = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) else { return };
+    if NAMES.iter().all(|name| folder.join(name).is_file()) {
+        for name in NAMES {
+            machine.push(&folder.join(name), &format!("/usr/bin/{name}"), 0o755);
+        }
+    }
+}
+
 /// Are the programs of images real ones?
 pub fn are_real() -> bool {
     assets().is_some()

@@ -16,8 +16,9 @@ use api::{
 };
 
 pub use api::Api;
+pub(super) use components::REGISTRY;
 pub use components::cert_sans;
-pub(super) use components::{REGISTRY, registry};
+pub use components::registry;
 
 /// How long a token lives that `kubeadm init` makes: a first apply, with room.
 const TOKEN_LIFE: &str = "2h0m0s";

@@ -64,8 +64,8 @@ pub struct Etcd {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Trial {
-    /// What restores the data.
-    pub etcd: Etcd,
+    /// What restores the data, if they are restored there.
+    pub etcd: Option<Etcd>,
     /// Folders, which need not be there, and how many bytes each has to take.
     pub room: Vec<(PathBuf, u64)>,
 }
@@ -191,7 +191,9 @@ fn arguments(order: &Order, tool: &Tool, work: &Path) -> Vec<String> {
 /// # Errors
 /// If not.
 pub fn rehearse(trial: &Trial) -> Result<(), RebuildError> {
-    Tool::find(&trial.etcd.versions, trial.etcd.image.as_deref())?;
+    if let Some(etcd) = &trial.etcd {
+        Tool::find(&etcd.versions, etcd.image.as_deref())?;
+    }
     room(&trial.room)
 }
 

@@ -55,6 +55,8 @@ pub struct Restoring {
     pub away: Vec<String>,
     /// The hosts that leave and answer.
     pub leaving: Vec<Host>,
+    /// The hosts on which another restore was under way, in whose place this one is.
+    pub given_up: Vec<Host>,
 }
 
 /// What is done on a host.
@@ -243,7 +245,8 @@ impl RestoreStep {
             Part::Ghosts if look.has("ghosts") => Check::Done,
             Part::Ghosts => self.once_compared(
                 compared().await?,
-                "Nodes and etcd members of hosts that are gone are to be looked for",
+                "Nodes and etcd members are to be looked for whose hosts the file does not name, and of which no \
+                 kubelet is heard",
             ),
             Part::Fresh if look.has("fresh") => Check::Done,
             Part::Fresh => {

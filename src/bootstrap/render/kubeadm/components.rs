@@ -121,7 +121,7 @@ pub(super) fn images(cluster: &Cluster) -> (String, Option<Dns>) {
 }
 
 /// The registry of Kubernetes' images.
-pub(crate) fn registry(cluster: &Cluster) -> &str {
+pub fn registry(cluster: &Cluster) -> &str {
     match &cluster.artifacts {
         Artifacts::Packages { registry: Some(registry), .. } => registry.trim_end_matches('/'),
         Artifacts::Packages { .. } | Artifacts::Directory(_) => REGISTRY,

@@ -11,7 +11,7 @@ use super::hosts::done;
 use super::scripts::{FIRST, KEEP};
 use crate::bootstrap::engine::{Context, StepError};
 use crate::bootstrap::kubernetes::{Api, etcd_command};
-use crate::bootstrap::restore::{BUMP, Leaving};
+use crate::bootstrap::restore::{BUMP, CURRENT, FOLDER, Leaving};
 use crate::bootstrap::spec::{Cluster, Host};
 use crate::bootstrap::steps::control_plane::{ControlPlane, leave};
 use crate::bootstrap::steps::etcd::paths::{DATA, peer_url};
@@ -36,9 +36,12 @@ pub async fn choose_first(
     wanted: Option<&str>,
 ) -> Result<Option<String>, StepError> {
     const WHOLE: &str = r#"
-for file in kubelet.conf pki/ca.crt pki/ca.key manifests/etcd.yaml; do
+for file in kubelet.conf pki/ca.crt pki/ca.key; do
     [ -s "/etc/kubernetes/$file" ] || exit 0
 done
+# Another restore may have moved it aside.
+old=$(sed -n 's/^ *"id": *"\([^"]*\)".*/\1/p' "$1" 2>/dev/null | head -n 1)
+[ -s /etc/kubernetes/manifests/etcd.yaml ] || [ -s "$2/$old/manifests/etcd.yaml" ] || exit 0
 echo whole
 "#;
     let stays = |host: &&Host| !leaving.values().any(|leaving| leaving.by == host.name);
@@ -47,7 +50,9 @@ echo whole
         return Ok(Some(host.name.clone()));
     }
     for host in &staying {
-        if cx.run(&host.name, &Command::script(WHOLE, [""; 0])).await?.text().trim() == "whole" {
+        if cx.run(&host.name, &Command::script(WHOLE, [CURRENT, FOLDER])).await?.text().trim()
+            == "whole"
+        {
             return Ok(Some(host.name.clone()));
         }
     }

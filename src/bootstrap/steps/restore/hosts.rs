@@ -1,17 +1,21 @@
 //! What is done on one host in a restore.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
 use super::scripts::{
-    BACK, CLOSE, DONE, HALT, HASHES, IMAGE, KUBELET, MARK_NODE, STOP, STOP_POD, waiting, with_pod,
+    BACK, CARRIED, CLOSE, DONE, HALT, HASHES, IMAGE, KUBELET, MARK_NODE, STOP, STOP_POD, TAKE_OVER,
+    waiting, with_data, with_pod,
 };
 use super::{RestoreStep, etcd};
 use crate::bootstrap::engine::{Context, StepError};
+use crate::bootstrap::render::kubeadm::{control_plane_taints, registry};
 use crate::bootstrap::render::paths::PROXY_PROGRAM;
-use crate::bootstrap::restore::{CURRENT, Etcd, MARK, Order, Rebuilt, Source, Trial};
+use crate::bootstrap::restore::{CURRENT, Etcd, FOLDER, MARK, Order, Rebuilt, Source, Trial};
+use crate::bootstrap::spec::Role;
 use crate::bootstrap::transport::{Command, File};
 use etcd::paths::{DATA, INITIAL, PKI, UNIT, USER, local_url, peer_url};
 
@@ -27,8 +31,10 @@ const SAME: Duration = Duration::from_mins(1);
 /// How long a backup of 8 GiB may take, with its copies.
 const BACKUP: Duration = Duration::from_hours(2);
 
-/// The host remembers that it is under way.
+/// The host remembers that it is under way, in place of another one if there was one.
 pub(super) async fn begin(step: &RestoreStep, cx: &Context) -> Result<(), StepError> {
+    let words = [CURRENT, FOLDER, &step.shared.restore.id];
+    cx.run(&step.host.name, &Command::script(TAKE_OVER, words)).await?;
     let json = step.shared.restore.to_json();
     let json = json.map_err(|error| StepError::Unverified(error.to_string()))?;
     Ok(cx.host(&step.host.name)?.write(&File::secret(CURRENT, json)).await?)
@@ -50,7 +56,8 @@ async fn etcd_of(step: &RestoreStep, cx: &Context) -> Result<Etcd, StepError> {
         return Ok(Etcd::default());
     }
     let version = shared.cluster.kubernetes_version.to_string();
-    let command = Command::script(IMAGE, [shared.restore.folder(), version]).timeout(PROGRAMS * 2);
+    let words = [shared.restore.folder(), version, registry(&shared.cluster).to_owned()];
+    let command = Command::script(IMAGE, words).timeout(PROGRAMS * 2);
     let image = cx.run(&step.host.name, &command).await?.text();
     let image = Some(image.trim().to_owned()).filter(|image| !image.is_empty());
     Ok(Etcd { versions: shared.restore.etcd_version.iter().cloned().collect(), image })
@@ -59,12 +66,21 @@ async fn etcd_of(step: &RestoreStep, cx: &Context) -> Result<Etcd, StepError> {
 /// Before anything stops.
 pub(super) async fn fit(step: &RestoreStep, cx: &Context) -> Result<(), StepError> {
     let (shared, name) = (&step.shared, &step.host.name);
-    // The snapshot, the data that are made of it, and etcd's log, of which two files have 64 MiB.
-    let size = shared.snapshot.size(cx, &shared.restore).await?;
-    let folder = shared.restore.folder();
-    let trial = Trial {
-        etcd: etcd_of(step, cx).await?,
-        room: vec![(folder.into(), size), (DATA.into(), size.saturating_add(160 << 20))],
+    let trial = if shared.is_rebuilt(name) {
+        // The snapshot, the data that are made of it, and etcd's log, of which two files have 64 MiB.
+        let size = shared.snapshot.size(cx, &shared.restore).await?;
+        let folder = PathBuf::from(shared.restore.folder());
+        let mut room = vec![(folder.clone(), size), (DATA.into(), size.saturating_add(160 << 20))];
+        if shared.restore.source == Source::Member(name.clone()) {
+            // What was its data is copied first.
+            room.push((folder, size));
+        }
+        Trial { etcd: Some(etcd_of(step, cx).await?), room }
+    } else {
+        let carried = cx.run(name, &Command::script(CARRIED, [DATA])).await?.text();
+        let carried = carried.trim().parse().unwrap_or_default();
+        let beside = Path::new(DATA).parent().unwrap_or(Path::new("/"));
+        Trial { etcd: None, room: vec![(beside.to_owned(), carried)] }
     };
     let json = serde_json::to_vec(&trial);
     let json = json.map_err(|error| StepError::Unverified(error.to_string()))?;
@@ -115,7 +131,8 @@ pub(super) async fn stop(step: &RestoreStep, cx: &Context) -> Result<(), StepErr
         PKI,
         &local,
     ];
-    let command = Command::script(&etcd::with_etcdctl(STOP), words).timeout(LARGE);
+    let script = etcd::with_etcdctl(&with_data(STOP));
+    let command = Command::script(&script, words).timeout(LARGE);
     cx.run(name, &command).await.map(drop)
 }
 
@@ -257,7 +274,12 @@ pub(super) async fn kubelet(step: &RestoreStep, cx: &Context) -> Result<(), Step
         let restart = Command::new(["systemctl", "restart", "kubelet"]);
         cx.run(&step.host.name, &restart).await?;
         let port = step.shared.cluster.endpoint.port.to_string();
-        let command = Command::script(&waiting(MARK_NODE), [step.host.name.clone(), port]);
+        let mut words = vec![step.host.name.clone(), port];
+        if !step.host.roles.contains(&Role::Worker) {
+            let taints = control_plane_taints(step.shared.cluster.kubernetes_version);
+            words.extend(taints.iter().map(|taint| (*taint).to_owned()));
+        }
+        let command = Command::script(&waiting(MARK_NODE), words);
         cx.run(&step.host.name, &command.timeout(PROGRAMS)).await?;
         return done(step, cx, "kubelet").await;
     }

@@ -16,6 +16,8 @@ use crate::bootstrap::transport::Command;
 pub(super) struct Look {
     /// Is this the restore that is under way here?
     current: bool,
+    /// Is it another one?
+    other: bool,
     /// Does etcd run, or is it about to?
     running: bool,
     /// Are there data of a member?
@@ -24,7 +26,7 @@ pub(super) struct Look {
     mark: bool,
     /// How many manifests of a control plane's programs are in place.
     manifests: usize,
-    /// How many of them are moved aside.
+    /// How many of them are moved aside, by this restore or another that was under way.
     aside: usize,
     /// Is there a kubelet of a cluster?
     pub(super) kubelet: bool,
@@ -45,6 +47,7 @@ impl Look {
         let count = |name: &str| fact(name).parse().unwrap_or_default();
         Self {
             current: fact("current") == "yes",
+            other: fact("other") == "yes",
             running: ["active", "activating"].contains(&fact("etcd")) || fact("pod") == "yes",
             data: fact("data") == "yes",
             mark: fact("mark") == "yes",
@@ -80,20 +83,20 @@ impl Look {
         self.manifests == 0 && self.aside == 0
     }
 
-    /// Is it not under way any more?
+    /// Is none under way any more, neither this one nor one before it?
     pub(super) fn is_closed(&self) -> bool {
-        !self.current
+        !self.current && !self.other
     }
 }
 
-/// The restore that is under way on these hosts: the one that was begun last.
+/// The restores that are under way, by host. Hosts that do not answer are passed over.
 ///
 /// # Errors
-/// What one of them remembers cannot be read. Hosts that do not answer are passed over.
-pub async fn under_way(cx: &Context) -> Result<Option<Restore>, StepError> {
+/// What one of them remembers cannot be read.
+pub async fn under_way(cx: &Context) -> Result<BTreeMap<String, Restore>, StepError> {
     let read =
         cx.hosts.values().map(|host| async { (host.host().to_owned(), host.read(CURRENT).await) });
-    let mut found: Option<Restore> = None;
+    let mut found = BTreeMap::new();
     for (host, file) in join_all(read).await {
         let Ok(Some(file)) = file else { continue };
         let restore: Restore =
@@ -101,9 +104,7 @@ pub async fn under_way(cx: &Context) -> Result<Option<Restore>, StepError> {
                 reason: format!("{host}: {CURRENT} cannot be read: {error}"),
                 remedy: "give --anew to begin another restore".to_owned(),
             })?;
-        if found.as_ref().is_none_or(|known| known.id < restore.id) {
-            found = Some(restore);
-        }
+        found.insert(host, restore);
     }
     Ok(found)
 }

@@ -113,12 +113,15 @@ impl<'a> Hosts<'a> {
 
     fn stop(&self, steps: &mut Vec<Arc<dyn Step>>) {
         let prepared = ids(&self.members, PREPARED);
-        let rebuilt = self.members.iter().filter(|host| self.shared.is_rebuilt(&host.name));
-        let rebuilt: Vec<_> = rebuilt.cloned().collect();
-        for host in &rebuilt {
+        // One that comes new and joins has nothing that would be moved.
+        let asked = |host: &&Host| {
+            self.shared.is_rebuilt(&host.name) || !self.shared.restore.is_new(&host.name)
+        };
+        let asked: Vec<_> = self.members.iter().filter(asked).cloned().collect();
+        for host in &asked {
             steps.push(self.step(host, Part::Fit, prepared.clone(), Vec::new()));
         }
-        let fit = [&prepared[..], &ids(&rebuilt, Part::Fit.name())].concat();
+        let fit = [&prepared[..], &ids(&asked, Part::Fit.name())].concat();
         let halting = self.halting();
         let before = [&fit[..], &ids(&halting, Part::Halted.name())].concat();
         for host in &halting {
@@ -284,7 +287,8 @@ impl<'a> Hosts<'a> {
         let rest = self.planes.iter().chain([&self.first]);
         let rest: Vec<_> = rest.filter(|host| !self.is_stopping(&host.name)).cloned().collect();
         let mut told = std::collections::BTreeSet::new();
-        for host in self.stopping.iter().chain(&rest).filter(|host| told.insert(&host.name)) {
+        let all = self.stopping.iter().chain(&rest).chain(&self.shared.given_up);
+        for host in all.filter(|host| told.insert(&host.name)) {
             steps.push(self.step(host, Part::Closed, vec![last.clone()], follows.clone()));
         }
     }

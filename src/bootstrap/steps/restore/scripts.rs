@@ -28,26 +28,75 @@ const POD_RUNS: &str = r"
 pod_runs() { grep -qzxs -e '--data-dir=/var/lib/etc[d]' /proc/[0-9]*/cmdline; }
 ";
 
+/// Prints the database of a member: the one in place, or else the one that was moved aside last.
+const DATA_OF: &str = r#"
+data_of() {
+    if [ -e "$1/member/snap/db" ]; then echo "$1/member/snap/db"; return; fi
+    ls -td "$1"/before-*/snap/db 2>/dev/null | head -n 1
+}
+"#;
+
 /// The same for [`STOP_POD`] and [`LOOK`].
 pub(super) fn with_pod(script: &str) -> String {
-    waiting(&format!("{POD_RUNS}{script}"))
+    waiting(&format!("{POD_RUNS}{DATA_OF}{script}"))
 }
+
+/// For [`STOP`] and [`SIZE`].
+pub(super) fn with_data(script: &str) -> String {
+    format!("{DATA_OF}{script}")
+}
+
+/// Prints how many bytes the database has that is restored: `$1` the copy of it, `$2` the folder of its data.
+pub(super) const SIZE: &str = r#"
+if [ -e "$1" ]; then stat -c %s "$1"; else stat -c %s "$(data_of "$2")"; fi
+"#;
+
+/// Prints how many bytes a reset carries to another file system, since the data `$1` have one of their own.
+pub(super) const CARRIED: &str = r#"
+if [ -d "$1" ] && [ "$(stat -c %d "$1")" != "$(stat -c %d "${1%/*}")" ]; then
+    du -sb "$1" | cut -f 1
+else
+    echo 0
+fi
+"#;
 
 /// `$1` the file of the restore under way, `$2` its number, `$3` its folder, `$4` etcd's unit, `$5` its
 /// data, `$6` the mark in them.
 pub(super) const LOOK: &str = r#"
 set +e
-grep -qF "\"$2\"" "$1" 2>/dev/null && echo current=yes
+if grep -qF "\"$2\"" "$1" 2>/dev/null; then echo current=yes; elif [ -e "$1" ]; then echo other=yes; fi
 printf 'etcd=%s\n' "$(systemctl show -p ActiveState --value "$4" 2>/dev/null)"
 if [ -e /etc/kubernetes/manifests/etcd.yaml ] || pod_runs; then echo pod=yes; fi
 [ -d "$5/member" ] && echo data=yes
 [ "$(cat "$5/member/$6" 2>/dev/null)" = "$2" ] && echo mark=yes
 count() { n=0; for p in apiserver controller-manager scheduler; do [ -e "$1/kube-$p.yaml" ] && n=$((n + 1)); done; echo $n; }
 printf 'manifests=%s\n' "$(count /etc/kubernetes/manifests)"
-printf 'aside=%s\n' "$(count "$3/manifests")"
+old=$(sed -n 's/^ *"id": *"\([^"]*\)".*/\1/p' "$1" 2>/dev/null | head -n 1)
+aside=$(count "$3/manifests")
+if [ "$aside" = 0 ] && [ -n "$old" ]; then aside=$(count "${3%/*}/$old/manifests"); fi
+printf 'aside=%s\n' "$aside"
 [ -s /etc/kubernetes/kubelet.conf ] && echo kubelet=yes
 printf 'done=%s\n' "$(ls "$3/done" 2>/dev/null | tr '\n' ' ')"
 exit 0
+"#;
+
+/// Another restore was under way here, and gives way to this one: what it moved aside is taken over. `$1`
+/// the file of the restore under way, `$2` the folder of all, `$3` the number of the one that begins.
+pub(super) const TAKE_OVER: &str = r#"
+# take over what another restore moved aside
+old=$(sed -n 's/^ *"id": *"\([^"]*\)".*/\1/p' "$1" 2>/dev/null | head -n 1)
+if [ -z "$old" ] || [ "$old" = "$3" ] || [ ! -d "$2/$old" ]; then exit 0; fi
+umask 077
+mkdir -p "$2/$3/manifests"
+for file in "$2/$old"/manifests/*.yaml; do
+    name=${file##*/}
+    if [ -e "$file" ] && [ ! -e "/etc/kubernetes/manifests/$name" ] && [ ! -e "$2/$3/manifests/$name" ]; then
+        cp -p "$file" "$2/$3/manifests/.$name"
+        mv "$2/$3/manifests/.$name" "$2/$3/manifests/$name"
+    fi
+done
+if [ -e "$2/$old/source.db" ] && [ ! -e "$2/$3/source.db" ]; then ln "$2/$old/source.db" "$2/$3/source.db"; fi
+rm -f "$2/$old/snapshot.db"
 "#;
 
 /// `$1` the restore's folder, `$2` the apiserver's port. With `$3` the certificates for etcd go aside.
@@ -70,7 +119,7 @@ wait_until 180 'its programs still run after 3 min; does kubelet run there? see 
 : >"$1/done/halted"
 "#;
 
-/// With `ctl`. `$1` the restore's folder, `$2` its number, `$3` etcd's unit, `$4` its data, `$5` the mark
+/// With `ctl` and [`with_data`]. `$1` the restore's folder, `$2` its number, `$3` etcd's unit, `$4` its data, `$5` the mark
 /// in them, `$6` `source` if the data are wanted, `$7` `leaves` if it is to stay stopped, `$8` `anew` if
 /// its certificates go aside, `$9` the settings of a first start, `${10}` the folder of certificates,
 /// `${11}` the member's own URL.
@@ -84,7 +133,7 @@ if [ "$6" = source ] && [ ! -e "$1/source.db" ]; then
     if ! ctl --endpoints="${11}" snapshot save "$1/source.part" >/dev/null 2>&1; then
         rm -f "$1/source.part"*
         systemctl stop "$3" 2>/dev/null || true
-        cp "$4/member/snap/db" "$1/source.part"
+        cp "$(data_of "$4")" "$1/source.part"
     fi
     sync "$1/source.part"
     mv "$1/source.part" "$1/source.db"
@@ -128,7 +177,7 @@ if [ "$own" != "$2" ]; then
     wait_until 120 'its etcd still runs after 2 min; does kubelet run there? see crictl ps' gone
 fi
 if [ "$5" = source ] && [ ! -e "$1/source.db" ]; then
-    [ -e "$1/source.part" ] || cp "$3/member/snap/db" "$1/source.part"
+    [ -e "$1/source.part" ] || cp "$(data_of "$3")" "$1/source.part"
     sync "$1/source.part"
     mv "$1/source.part" "$1/source.db"
 fi
@@ -146,14 +195,14 @@ fi
 "#;
 
 /// Prints the image of the etcd that runs here, or did, or will: `$1` the restore's folder, `$2` the version
-/// of Kubernetes. containerd fetches it if it has not got it.
+/// of Kubernetes, `$3` the registry of its images. containerd fetches it if it has not got it.
 pub(super) const IMAGE: &str = r#"
 image=
 for file in /etc/kubernetes/manifests/etcd.yaml "$1/manifests/etcd.yaml"; do
     [ -n "$image" ] || [ ! -e "$file" ] ||
         image=$(grep -oE '"?image"?: *"?[^", ]+' "$file" | head -n 1 | sed -E 's/.*: *"?//')
 done
-[ -n "$image" ] || image=$(kubeadm config images list --kubernetes-version "$2" 2>/dev/null | grep '/etcd:' || true)
+[ -n "$image" ] || image=$(kubeadm config images list --kubernetes-version "$2" --image-repository "$3" 2>/dev/null | grep '/etcd:' || true)
 [ -n "$image" ] || exit 0
 if [ -z "$(ctr -n k8s.io images ls -q "name==$image" 2>/dev/null)" ]; then
     timeout 300 ctr -n k8s.io images pull "$image" >/dev/null 2>&1 || true
@@ -174,7 +223,7 @@ echo there
 "#;
 
 /// Registers a Node that the restored data do not have as that of a control plane. `$1` the Node, `$2` the
-/// apiserver's port.
+/// apiserver's port, `$3...` its taints, if there are any.
 pub(super) const MARK_NODE: &str = r#"
 # mark the Node as a control plane
 admin="kubectl --kubeconfig /etc/kubernetes/admin.conf --request-timeout 5s --server https://127.0.0.1:$2"
@@ -182,7 +231,9 @@ known() { $admin get node "$1" >/dev/null 2>&1; }
 wait_until 120 'its Node is not registered after 2 min; see journalctl -u kubelet there' known "$1"
 if ! $admin get node "$1" --output 'jsonpath={.metadata.labels}' | grep -q node-role.kubernetes.io/control-plane; then
     $admin label node "$1" node-role.kubernetes.io/control-plane= --overwrite
-    $admin taint node "$1" node-role.kubernetes.io/control-plane=:NoSchedule --overwrite
+    node=$1
+    shift 2
+    for taint; do $admin taint node "$node" "$taint=:NoSchedule" --overwrite; done
 fi
 "#;
 
@@ -251,7 +302,7 @@ mkdir -p "$1/done"
 /// `$1` the file of the restore under way, `$2` its folder. What was moved aside stays.
 pub(super) const CLOSE: &str = r#"
 # the restore is over
-if [ -e "$1" ]; then cp "$1" "$2/restore.json"; fi
+if [ -e "$1" ] && [ -d "$2" ]; then cp "$1" "$2/restore.json"; fi
 rm -f "$2/snapshot.db" "$2/source.db" "$1"
-sync "$2"
+sync "${1%/*}"
 "#;

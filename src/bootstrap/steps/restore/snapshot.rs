@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::OnceCell;
 
+use super::scripts::{SIZE, with_data};
 use crate::bootstrap::backup::fleet::{FetchError, fetch_file};
 use crate::bootstrap::backup::{Contents, ContentsError, check_sum};
 use crate::bootstrap::engine::{Context, StepError};
@@ -53,9 +54,8 @@ impl Snapshot {
                 .map(|found| found.len())
                 .map_err(|error| StepError::Unverified(error.to_string())),
             Source::Member(host) => {
-                const SCRIPT: &str = r#"stat -c %s "$1" 2>/dev/null || stat -c %s "$2""#;
-                let (copied, own) = (restore.file("source.db"), format!("{DATA}/member/snap/db"));
-                let output = cx.run(host, &Command::script(SCRIPT, [copied, own])).await?;
+                let words = [restore.file("source.db"), DATA.to_owned()];
+                let output = cx.run(host, &Command::script(&with_data(SIZE), words)).await?;
                 let size = output.text().trim().parse();
                 size.map_err(|_| StepError::Unverified(format!("{host}: its database has no size")))
             }

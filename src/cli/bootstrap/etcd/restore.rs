@@ -22,6 +22,7 @@ use crate::cli::bootstrap::file::Writing;
 use crate::cli::bootstrap::job::{
     Consent, Ending, Job, Question, conclude, interrupts, unless_ended,
 };
+use crate::cli::bootstrap::scratch::Scratch;
 use crate::cli::{CliError, output, runtime};
 
 /// Flags of `etcd restore`.
@@ -112,8 +113,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
     args.consent.can_be_had()?;
     let begin = Instant::now();
-    let folder = tempfile::Builder::new().prefix("apiproxy-restore-").tempdir();
-    let folder = folder.map_err(failed)?;
+    let folder = Scratch::new("apiproxy-restore-").map_err(failed)?;
     let mut site = args.whole.open(Arc::clone(&before), said.sources(), "etcd-restore")?;
     let runtime = runtime()?;
     let result = runtime.block_on(async {
@@ -161,8 +161,11 @@ async fn job(
     let names: Vec<_> = site.cx.hosts.keys().cloned().collect();
     let away = remove::unreachable(&site.cx, names.iter().map(String::as_str)).await;
     let away = away.map_err(failed)?;
-    let known = restore::under_way(&site.cx).await.map_err(failed)?;
-    let known = known.filter(|_| !args.anew);
+    let found = restore::under_way(&site.cx).await;
+    let found = if args.anew { found.unwrap_or_default() } else { found.map_err(failed)? };
+    // The one that was begun last.
+    let known = found.values().max_by(|one, other| one.id.cmp(&other.id));
+    let known = known.filter(|_| !args.anew).cloned();
     if let Some(known) = &known {
         choose::must_be_asked(args, known)?;
     }
@@ -208,6 +211,7 @@ async fn job(
     for name in away.keys() {
         site.cx.hosts.remove(name);
     }
+    let given_up = found.keys().filter_map(|name| after.host(name)).cloned().collect();
     let restoring = Arc::new(Restoring {
         cluster: Arc::clone(&after),
         shared: Shared::new(Arc::clone(&after), Arc::new(Rendered)),
@@ -216,6 +220,7 @@ async fn job(
         files: chosen.files,
         away: away.into_keys().collect(),
         leaving,
+        given_up,
     });
     restore::usable(&site.cx, &restoring).await.map_err(failed)?;
     let ordinary = steps::hosts::steps(&after, std::path::Path::new("/proc/self/exe"));

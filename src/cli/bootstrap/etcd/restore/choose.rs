@@ -67,7 +67,9 @@ pub(super) async fn source(
             name.cluster, site.cluster.name
         )));
     }
-    let fleet = Fleet::survey(&site.cx, &places(&site.cluster)?, true).await;
+    let mut places = places(&site.cluster)?;
+    places.extend(fleet::of_former_spares(&site.cluster));
+    let fleet = Fleet::survey(&site.cx, &places, true).await;
     let (name, copies) = pick(args, site, &fleet, wanted)?;
     fetch(args, site, name, &copies, folder).await
 }
