@@ -13,7 +13,12 @@ pub(in crate::bootstrap::steps) fn difference(
         return Some(diff(path, "", &text(wanted)));
     };
     if found.content != wanted.content {
-        return Some(diff(path, &String::from_utf8_lossy(&found.content), &text(wanted)));
+        let old = if wanted.secret {
+            "(another secret)\n".into()
+        } else {
+            String::from_utf8_lossy(&found.content)
+        };
+        return Some(diff(path, &old, &text(wanted)));
     }
     if (found.mode, &found.owner) == (wanted.mode, &wanted.owner) {
         return None;
@@ -53,5 +58,10 @@ mod tests {
         assert_eq!(mode, "/etc/x: 600 root:adm becomes 644 root:root\n");
         let secret = difference(&File::secret("/etc/x", "hunter2\n"), None).expect("not there");
         assert!(secret.contains("(secret)") && !secret.contains("hunter2"), "{secret}");
+        let wanted = File::secret("/etc/x", "hunter2\n");
+        let changed = difference(&wanted, Some(&found("hunter1\n", 0o600, "root")));
+        let shown =
+            "--- /etc/x (now)\n+++ /etc/x (then)\n@@ -1 +1 @@\n-(another secret)\n+(secret)\n";
+        assert_eq!(changed.as_deref(), Some(shown), "neither the new one nor the old one");
     }
 }
