@@ -114,7 +114,7 @@ torn
 ";
         let found = unchanged(maps, "/usr/bin/apiproxy");
         assert_eq!(found, [0x7f00..0x8f00, 0x8f00..0xaf00]);
-        assert_eq!(unchanged(maps, "/usr/bin/other"), []);
+        assert!(unchanged(maps, "/usr/bin/other").is_empty());
     }
 
     #[test]

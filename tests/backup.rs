@@ -3,6 +3,8 @@
 
 #[path = "backup/booted.rs"]
 mod booted;
+#[path = "backup/bucket.rs"]
+mod bucket;
 #[path = "common/mod.rs"]
 mod common;
 #[path = "backup/rebuilt.rs"]

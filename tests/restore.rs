@@ -8,11 +8,13 @@ mod common;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use common::machines::{Lab, Machine, user};
 use common::members::{BUMP, done, names, revision, voters};
+use common::object_store::{BUCKET, CREDENTIALS, ObjectStore};
 use common::operator::Operator;
 use common::{Outcome, doubles, report};
 
@@ -22,6 +24,10 @@ const KEYS: usize = 50_000;
 /// that have forgotten the restore while others have not.
 const RISKY: [&str; 4] = ["restore-etcd-stopped", "restore-data", "etcd-member", "restore-closed"];
 
+/// The key of the object store, beside the cluster file and on the machines.
+const KEY: &str = "store-key";
+const KEY_THERE: &str = "/etc/apiproxy/backup/s3-credentials";
+
 const COPIES: &str = "/var/lib/apiproxy-backup/copies";
 
 const ETCDCTL: &str = "ETCDCTL_API=3 etcdctl --cacert=/etc/apiproxy/etcd/pki/ca.crt \
@@ -29,16 +35,14 @@ const ETCDCTL: &str = "ETCDCTL_API=3 etcdctl --cacert=/etc/apiproxy/etcd/pki/ca.
 
 /// Debian's etcd is 3.4, which kubeadm takes until 1.33; with etcd, etcdctl and etcdutl in
 /// `KUBEBUILDER_ASSETS` it is that one.
-fn write_spec(
-    operator: &Operator,
-    others: [&Machine; 2],
-    members: &[&Machine],
-    spares: &[&Machine],
-) {
-    let [plane, store] = others.map(Machine::address);
+fn write_spec(site: &Site, members: &[&Machine], spares: &[&Machine]) {
+    let operator = &site.operator;
+    let [plane, store] = [&site.plane, &site.store].map(Machine::address);
+    let endpoint = format!("https://{}", site.bucket.address);
     let mut spec = format!(
         "  kubernetesVersion: v1.33.4\n  topology: external\n  ssh: {{ user: {} }}\n  \
-         etcd: {{ backup: {{ copyTo: [x1], schedule: \"0 0 1 1 *\" }} }}\n  hosts:\n    \
+         etcd: {{ backup: {{ copyTo: [x1], schedule: \"0 0 1 1 *\", s3: {{ endpoint: '{endpoint}', \
+         bucket: {BUCKET}, prefix: etcd, credentialsFile: {KEY}, caFile: store.crt }} }} }}\n  hosts:\n    \
          - {{ name: cp1, address: {plane}, roles: [controlPlane] }}   # the first\n    \
          - {{ name: x1, address: {store}, roles: [external] }}\n",
         user::OPS,
@@ -81,12 +85,17 @@ fn restore(operator: &Operator, more: &[&str]) -> Outcome {
     operator.run(&[&["etcd", "restore"], more].concat())
 }
 
+/// What `apply` is about here.
+const ETCD_ALONE: [&str; 5] = ["--skip-preflight", "--host", "e[1-3]", "--host", "x1"];
+
 /// A cluster of etcd with backups: the control plane of the file is a machine that has only the keys of one.
 struct Site {
     operator: Operator,
     plane: Machine,
     /// It takes copies of backups.
     store: Machine,
+    /// So does it.
+    bucket: ObjectStore,
     /// Dropped last.
     _lab: Lab,
 }
@@ -98,12 +107,17 @@ impl Site {
         }
         let operator = Operator::new(&lab);
         report(&format!("etcd is {}", plane.exec("etcd --version | head -n 1").trim()));
-        Self { operator, plane, store, _lab: lab }
+        let gateway = lab.gateway().parse().unwrap();
+        let (tls, authority) = ObjectStore::private_authority(gateway);
+        let bucket = ObjectStore::start(gateway, Some(tls));
+        fs::write(operator.folder().join(KEY), CREDENTIALS).unwrap();
+        fs::write(operator.folder().join("store.crt"), authority).unwrap();
+        Self { operator, plane, store, bucket, _lab: lab }
     }
 
     /// Founds etcd, and has it take backups.
     fn found(&self) {
-        self.operator.apply(&["--skip-preflight", "--host", "e[1-3]", "--host", "x1"]);
+        self.operator.apply(&ETCD_ALONE);
     }
 }
 
@@ -120,11 +134,12 @@ fn etcd_comes_back_on_other_machines_on_the_same_and_from_one_member() {
     }
     let site = Site::new(lab, plane, store);
     let operator = &site.operator;
-    write_spec(operator, [&site.plane, &site.store], &[&e1, &e2, &e3], &[&s1, &s2, &s3]);
+    write_spec(&site, &[&e1, &e2, &e3], &[&s1, &s2, &s3]);
     let outcome = restore(operator, &["--yes"]);
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
     assert!(outcome.stderr.contains("no good backup was found; put one into"), "{outcome:?}");
     site.found();
+    the_key_of_the_bucket_is_roots_alone(&site, &e1);
 
     // Backups run while keys are written; the last is taken when all are there.
     std::thread::scope(|scope| {
@@ -142,6 +157,8 @@ fn etcd_comes_back_on_other_machines_on_the_same_and_from_one_member() {
     report(&format!("backups: {}", site.store.exec(&format!("ls {COPIES}/*.tar | wc -l")).trim()));
 
     wrong_input_is_refused(&site, [&e1, &e2, &e3]);
+    // All copies are gone but those in the bucket.
+    site.store.exec(&format!("rm {COPIES}/*"));
     for machine in [e1, e2, e3] {
         machine.destroy();
     }
@@ -166,10 +183,31 @@ fn etcd_comes_back_on_other_machines_on_the_same_and_from_one_member() {
     let told = watch_from(&s2, old + 1);
     assert!(told.contains("compacted"), "{told}");
     let fresh = done(operator.run(&["etcd", "verify"]));
-    assert!(fresh.stdout.contains("s1="), "a backup of it was taken: {fresh:?}");
+    let copies = format!("s1=,x1=,s3://{BUCKET}=");
+    assert!(fresh.stdout.contains(&copies), "a backup of it was taken: {fresh:?}");
 
     the_same_machines_although_steps_are_killed(&site, [&s1, &s2, &s3]);
     from_the_one_that_is_left(&site, [&s1, &s2, &s3]);
+}
+
+/// A new one is told, not shown, and is the machines' with the next `apply`.
+fn the_key_of_the_bucket_is_roots_alone(site: &Site, member: &Machine) {
+    let there = || member.exec(&format!("stat -c '%a %U ' {KEY_THERE}; cat {KEY_THERE}"));
+    assert_eq!(there(), format!("600 root \n{CREDENTIALS}"));
+    site.operator.apply_again(&ETCD_ALONE);
+    let newer = format!("# since today\n{CREDENTIALS}");
+    fs::write(site.operator.folder().join(KEY), &newer).unwrap();
+    let (outcome, _) = site.operator.apply(&ETCD_ALONE);
+    assert!(
+        outcome.stdout.contains("what it needs for backups is not as it should be"),
+        "{outcome:?}"
+    );
+    assert_eq!(there(), format!("600 root \n{newer}"));
+    let words = ["-rlF", "not/a+secret", "."];
+    let found = Command::new("grep").args(words).current_dir(site.operator.folder()).output();
+    let found = String::from_utf8(found.unwrap().stdout).unwrap();
+    assert_eq!(found, format!("./{KEY}\n"), "no log tells it");
+    assert!(!format!("{outcome:?}").contains("not/a+secret"), "{outcome:?}");
 }
 
 fn wrong_input_is_refused(site: &Site, members: [&Machine; 3]) {
@@ -208,7 +246,7 @@ fn wrong_input_is_refused(site: &Site, members: [&Machine; 3]) {
     assert_eq!(before, after, "nobody touched it");
 }
 
-/// One copy of the newest has a flipped bit, the other one is torn.
+/// One copy of the newest has a flipped bit, so has that in the bucket, and the third is torn.
 fn no_copy_of_a_damaged_backup_is_taken(site: &Site, members: [&Machine; 3]) {
     let newest = site.store.exec(&format!("basename $(ls {COPIES}/*.tar | tail -n 1) .tar"));
     let newest = newest.trim();
@@ -220,15 +258,20 @@ fn no_copy_of_a_damaged_backup_is_taken(site: &Site, members: [&Machine; 3]) {
         "cp -p {own} /root/sound; printf X | dd of={own} bs=1 seek=9000 conv=notrunc status=none"
     ));
     site.store.exec(&format!("cp -p {copy} /root/sound; truncate -s -4096 {copy}"));
+    let flip = |bundle: &mut Vec<u8>| bundle[9000] ^= 1;
+    site.bucket.change(&format!("{newest}.tar"), flip);
     let why = format!("no intact copy of {newest}");
     restore(&site.operator, &["--yes", newest]).refused(1, &why);
     let asked = restore(&site.operator, &["--dry-run"]);
     assert_eq!(asked.code, Some(0), "{asked:?}");
-    assert!(asked.stdout.contains(", taken ") && !asked.stdout.contains(newest), "{asked:?}");
+    assert!(asked.stdout.contains(", taken "), "{asked:?}");
+    assert!(!asked.stdout.contains(&format!("{newest}, taken ")), "{asked:?}");
+    assert!(asked.stdout.contains(&format!("{newest} is newer and is passed over")), "{asked:?}");
     // With one copy whole again it is that one's turn, though the other is damaged.
     site.store.exec(&format!("cp -p /root/sound {copy}"));
     let asked = restore(&site.operator, &["--dry-run"]);
-    assert!(asked.stdout.contains(newest), "{asked:?}");
+    assert!(asked.stdout.contains(&format!("{newest}, taken ")), "{asked:?}");
+    site.bucket.change(&format!("{newest}.tar"), flip);
     taker.exec(&format!("cp -p /root/sound {own}"));
 }
 

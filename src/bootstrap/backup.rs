@@ -1,6 +1,7 @@
 //! Backups of a cluster: what a bundle is, who takes it when, where it goes, and how it is proven.
 
 pub mod bolt;
+mod bucket;
 mod bundle;
 mod claim;
 mod clock;
@@ -25,6 +26,7 @@ mod settings;
 mod take;
 mod wire;
 
+pub use bucket::{Bucket, BucketError, BucketSettings, CREDENTIALS};
 pub use bundle::BundleError;
 pub use clock::rfc3339;
 pub use contents::{Contents, ContentsError, check_sum};

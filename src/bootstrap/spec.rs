@@ -2,6 +2,7 @@
 
 mod cidr;
 mod cluster;
+mod credentials;
 mod cron;
 mod csv;
 mod draft;
@@ -29,8 +30,9 @@ use crate::config::{Document, read_text};
 
 pub use cluster::{
     Artifacts, Cluster, Cni, Endpoint, Etcd, EtcdBackup, EtcdDrill, Extension, ExtensionKind, Host,
-    Monitoring, Network, Placement, Role, Ssh, Taint, Topology,
+    Monitoring, Network, Placement, Role, S3, Ssh, Taint, Topology,
 };
+pub use credentials::Credentials;
 pub use cron::{CronFields, cron_fields};
 pub use draft::{Draft, DraftError};
 pub use edit::EditError;

@@ -143,6 +143,7 @@ impl Rig {
                 identity_file: path("none"),
                 known_hosts_file: path("none"),
             },
+            s3: None,
             files: vec![wanted("sa.key"), wanted("cluster.yaml")],
             textfile: path(&format!("{name}.prom")),
             journal: path(&format!("{name}.journal")),

@@ -14,6 +14,7 @@ pub mod doubles;
 pub mod machines;
 pub mod members;
 mod net;
+pub mod object_store;
 pub mod operator;
 mod program;
 mod site;

@@ -1,4 +1,4 @@
-//! Copies on other hosts, by ssh and a key that can do nothing else there.
+//! Copies in other places: on other hosts by ssh and a key that can do nothing else there, or in a bucket.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -15,6 +15,45 @@ const ANSWER: Duration = Duration::from_mins(1);
 /// The slowest link that a bundle goes over, in bytes per second.
 const SLOWEST: u64 = 512 << 10;
 
+/// A place that keeps copies, as the host that sends them sees it.
+pub(super) trait Keeper {
+    /// What it is called.
+    fn name(&self) -> String;
+
+    /// What it has of a cluster, or why it does not say.
+    fn list(&self, cluster: &str) -> Result<Vec<Stored>, String>;
+
+    /// Gives it a backup of this host. It was read back there when this is done; else why not.
+    fn put(&self, depot: &Depot, stored: &Stored) -> Result<(), String>;
+
+    /// Does it want this one beside those that it has?
+    fn wants(&self, _there: &[Stored], _keep: usize, _stored: &Stored) -> bool {
+        true
+    }
+
+    /// Gives it all of these that it does not have, the newest first.
+    fn bring(&self, cluster: &str, keep: usize, depot: &Depot, all: &[Stored]) -> Copied {
+        let host = self.name();
+        let there = match self.list(cluster) {
+            Ok(there) => there,
+            Err(fault) => return Copied { host, sent: 0, fault: Some(fault) },
+        };
+        let has = |stored: &Stored| {
+            let sum = |one: &Stored| one.label.as_ref().map(|label| label.sha256.clone());
+            let found = there.iter().find(|other| other.name == stored.name);
+            found.is_some_and(|other| other.fault.is_none() && sum(other) == sum(stored))
+        };
+        let mut sent = 0;
+        for stored in all.iter().filter(|one| !has(one) && self.wants(&there, keep, one)) {
+            if let Err(fault) = self.put(depot, stored) {
+                return Copied { host, sent, fault: Some(format!("{}: {fault}", stored.name)) };
+            }
+            sent += 1;
+        }
+        Copied { host, sent, fault: None }
+    }
+}
+
 /// A host as the one that sends sees it.
 #[derive(Debug)]
 pub(super) struct Copier<'a> {
@@ -22,10 +61,10 @@ pub(super) struct Copier<'a> {
     target: &'a Target,
 }
 
-/// What became of the copies on one host.
+/// What became of the copies in one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Copied {
-    /// The host.
+    /// The host, or the bucket.
     pub host: String,
     /// How many were sent that it did not have.
     pub sent: usize,
@@ -108,23 +147,22 @@ impl<'a> Copier<'a> {
             (None, _) => sent.map_or("it gave no answer".to_owned(), |error| error.to_string()),
         }
     }
+}
 
-    /// What it has.
-    ///
-    /// # Errors
-    /// If it does not say: why.
-    pub(super) fn list(&self) -> Result<Vec<Stored>, String> {
+impl Keeper for Copier<'_> {
+    fn name(&self) -> String {
+        self.target.name.clone()
+    }
+
+    /// Its key lets it see this cluster's alone.
+    fn list(&self, _cluster: &str) -> Result<Vec<Stored>, String> {
         match self.ask(Order::List, ANSWER, |_| Ok(()))? {
             Reply::List(all) => Ok(all),
             _ => Err("it gave another answer than it was asked for".to_owned()),
         }
     }
 
-    /// Gives it a backup of this host. It has read it back from its disk when this is done.
-    ///
-    /// # Errors
-    /// If it does not have it afterwards: why.
-    pub(super) fn put(&self, depot: &Depot, stored: &Stored) -> Result<(), String> {
+    fn put(&self, depot: &Depot, stored: &Stored) -> Result<(), String> {
         let label = stored.label.as_ref().ok_or("it has no label")?;
         let limit = ANSWER + Duration::from_secs(label.size / SLOWEST);
         let mut bundle =
@@ -137,27 +175,5 @@ impl<'a> Copier<'a> {
             Reply::Put { .. } => Ok(()),
             _ => Err("it gave another answer than it was asked for".to_owned()),
         }
-    }
-
-    /// Gives it all of these that it does not have, the newest first.
-    pub(super) fn bring(&self, depot: &Depot, all: &[Stored]) -> Copied {
-        let host = self.target.name.clone();
-        let there = match self.list() {
-            Ok(there) => there,
-            Err(fault) => return Copied { host, sent: 0, fault: Some(fault) },
-        };
-        let has = |stored: &&Stored| {
-            let sum = |one: &Stored| one.label.as_ref().map(|label| label.sha256.clone());
-            let found = there.iter().find(|other| other.name == stored.name);
-            found.is_some_and(|other| other.fault.is_none() && sum(other) == sum(stored))
-        };
-        let mut sent = 0;
-        for stored in all.iter().filter(|stored| !has(stored)) {
-            if let Err(fault) = self.put(depot, stored) {
-                return Copied { host, sent, fault: Some(format!("{}: {fault}", stored.name)) };
-            }
-            sent += 1;
-        }
-        Copied { host, sent, fault: None }
     }
 }

@@ -1,4 +1,5 @@
-//! All backups of a cluster, wherever they lie, as the operator's machine sees them over ssh.
+//! All backups of a cluster, wherever they lie, as the operator's machine sees them: over ssh, or in a
+//! bucket that it asks itself, so that it needs none of the hosts.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde::Serialize;
 
+use super::bucket::{Bucket, BucketError, BucketSettings};
 use super::depot::Stored;
 use super::manifest::Label;
 use super::name::BackupName;
@@ -28,30 +30,42 @@ const EXAMINE: Duration = Duration::from_hours(1);
 /// How much of a bundle is fetched at once.
 const CHUNK: u64 = 16 << 20;
 
-/// A folder of backups on a host.
+/// A folder of backups on a host, or a bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Place {
-    /// The host's name in the spec.
+    /// The host's name in the spec, or the bucket's as `s3://NAME`.
     pub host: String,
-    /// The folder.
+    /// The folder, or what keys begin with.
     pub folder: String,
+    /// The bucket, if it is one.
+    #[serde(skip)]
+    pub bucket: Option<BucketSettings>,
+}
+
+impl Place {
+    /// A folder on a host.
+    fn on(host: &str, folder: &str) -> Self {
+        Self { host: host.to_owned(), folder: folder.to_owned(), bucket: None }
+    }
 }
 
 /// The folders in which backups of a cluster should lie; none if it has no backups.
 pub fn places(cluster: &Cluster) -> Vec<Place> {
     let Some(backup) = &cluster.etcd.backup else { return Vec::new() };
-    let place =
-        |host: &str, folder: &str| Place { host: host.to_owned(), folder: folder.to_owned() };
-    let taken = cluster.etcd_hosts().map(|host| place(&host.name, &backup.directory));
-    let copies = backup.copy_to.iter().map(|host| place(host, COPIES));
-    taken.chain(copies).collect()
+    let taken = cluster.etcd_hosts().map(|host| Place::on(&host.name, &backup.directory));
+    let copies = backup.copy_to.iter().map(|host| Place::on(host, COPIES));
+    let bucket = backup.s3.iter().map(|s3| {
+        let settings = BucketSettings::from(s3);
+        Place { host: settings.to_string(), folder: s3.prefix.clone(), bucket: Some(settings) }
+    });
+    taken.chain(copies).chain(bucket).collect()
 }
 
 /// Where hosts of etcd have what they got before they took a place, if it is spares that get copies.
 pub fn of_former_spares(cluster: &Cluster) -> Vec<Place> {
     let to_spares = cluster.etcd.backup.as_ref().is_some_and(|backup| backup.to_spares);
     let hosts = cluster.etcd_hosts().filter(|_| to_spares);
-    hosts.map(|host| Place { host: host.name.clone(), folder: COPIES.to_owned() }).collect()
+    hosts.map(|host| Place::on(&host.name, COPIES)).collect()
 }
 
 /// A copy of a backup.
@@ -68,6 +82,24 @@ pub struct Copy {
     pub state: String,
 }
 
+impl Copy {
+    /// Was it read and found intact, or will it be compared with its checksum when it is fetched?
+    pub fn is_usable(&self) -> bool {
+        self.stored.is_intact() || self.place.bucket.is_some() && self.stored.fault.is_none()
+    }
+}
+
+/// How closely copies are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth<'a> {
+    /// By their labels alone.
+    Labels,
+    /// Hosts read what they have. A bucket's are not read: that would be a download of all of them.
+    Hosts,
+    /// All are read; of a bucket only those of this name, if one is given.
+    Everything(Option<&'a BackupName>),
+}
+
 /// All that was found.
 #[derive(Debug, Default)]
 pub struct Fleet {
@@ -78,9 +110,9 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Asks all places; `examine` has them read what they have.
-    pub async fn survey(cx: &Context, places: &[Place], examine: bool) -> Self {
-        let asked = places.iter().map(|place| inventory(cx, place, examine));
+    /// Asks all places.
+    pub async fn survey(cx: &Context, cluster: &str, places: &[Place], depth: Depth<'_>) -> Self {
+        let asked = places.iter().map(|place| inventory(cx, cluster, place, depth));
         let mut fleet = Self::default();
         for (place, answer) in places.iter().zip(join_all(asked).await) {
             match answer {
@@ -122,7 +154,16 @@ pub fn label(copies: &[Copy]) -> Option<&Label> {
     copies.iter().find_map(|copy| copy.stored.label.as_ref())
 }
 
-async fn inventory(cx: &Context, place: &Place, examine: bool) -> Result<Vec<Stored>, String> {
+async fn inventory(
+    cx: &Context,
+    cluster: &str,
+    place: &Place,
+    depth: Depth<'_>,
+) -> Result<Vec<Stored>, String> {
+    if let Some(settings) = &place.bucket {
+        return in_bucket(settings, cluster, depth).await;
+    }
+    let examine = depth != Depth::Labels;
     let mut words = vec![PROXY_PROGRAM, "bootstrap", "etcd", "inventory", "--directory"];
     words.push(&place.folder);
     words.extend(examine.then_some("--examine"));
@@ -134,12 +175,37 @@ async fn inventory(cx: &Context, place: &Place, examine: bool) -> Result<Vec<Sto
     })
 }
 
+async fn in_bucket(
+    settings: &BucketSettings,
+    cluster: &str,
+    depth: Depth<'_>,
+) -> Result<Vec<Stored>, String> {
+    let (settings, cluster) = (settings.clone(), cluster.to_owned());
+    let (all, chosen) = match depth {
+        Depth::Everything(chosen) => (chosen.is_none(), chosen.cloned()),
+        Depth::Labels | Depth::Hosts => (false, None),
+    };
+    let ask = move || {
+        let bucket = Bucket::open(&settings)?;
+        let look = |one: Stored| {
+            let examine = all || chosen.as_ref() == Some(&one.name);
+            if examine { bucket.examine(one) } else { one }
+        };
+        Ok(bucket.list(&cluster)?.into_iter().map(look).collect())
+    };
+    let asked = tokio::task::spawn_blocking(ask).await.map_err(|error| error.to_string())?;
+    asked.map_err(|error: BucketError| error.to_string())
+}
+
 /// Why a bundle was not fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// The host did not give it.
     #[error(transparent)]
     Host(#[from] StepError),
+    /// The bucket did not give it.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
     /// It cannot be written here.
     #[error("cannot write it here: {0}")]
     Io(#[from] std::io::Error),
@@ -155,7 +221,8 @@ pub enum FetchError {
     },
 }
 
-/// Fetches a bundle from a host, piece by piece. Whoever reads it checks it.
+/// Fetches a bundle, from a host piece by piece. Whoever reads it checks it; what comes from a bucket is
+/// compared with its checksum here, as nobody has read it there.
 ///
 /// # Errors
 /// If it does not come as a whole.
@@ -165,6 +232,12 @@ pub async fn fetch(
     label: &Label,
     to: &Path,
 ) -> Result<(), FetchError> {
+    if let Some(settings) = &place.bucket {
+        let (settings, label, to) = (settings.clone(), label.clone(), to.to_owned());
+        let ask = move || Bucket::open(&settings)?.fetch(&label, &to);
+        let fetched = tokio::task::spawn_blocking(ask).await.map_err(std::io::Error::other)?;
+        return Ok(fetched?);
+    }
     let path = format!("{}/{}", place.folder, label.file());
     fetch_file(cx, &place.host, &path, label.size, to).await
 }
@@ -218,7 +291,8 @@ mod tests {
 
     #[test]
     fn the_newest_good_one_is_found() {
-        let place = |host: &str| Place { host: host.to_owned(), folder: "/b".to_owned() };
+        let place =
+            |host: &str| Place { host: host.to_owned(), folder: "/b".to_owned(), bucket: None };
         let mut fleet = Fleet::default();
         fleet.add(&place("e1"), vec![stored(3, Some("torn"), true), stored(1, None, true)]);
         fleet.add(&place("s1"), vec![stored(2, None, false), stored(1, Some("torn"), true)]);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::bucket::BucketSettings;
 use super::journal::{JOURNAL, Logbook};
 use super::schedule::Schedule;
 use crate::bootstrap::spec::is_cluster_name;
@@ -36,6 +37,9 @@ pub struct Settings {
     pub copy_to: Vec<Target>,
     /// With what they are reached.
     pub ssh: SshAccess,
+    /// A bucket that gets a copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<BucketSettings>,
     /// What goes into a backup beside the snapshot.
     pub files: Vec<Wanted>,
     /// Where node-exporter reads metrics from.

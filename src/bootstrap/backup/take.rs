@@ -7,10 +7,11 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::bucket::Bucket;
 use super::bundle::BundleError;
 use super::claim;
 use super::contents::ContentsError;
-use super::copies::{Copied, Copier};
+use super::copies::{Copied, Copier, Keeper as _};
 use super::depot::{Depot, DepotError, Stored};
 use super::etcdctl::{Etcdctl, EtcdctlError};
 use super::journal::Journal;
@@ -219,17 +220,40 @@ fn run(
     drop(turn);
     let copied = copy(settings, depot)?;
     let well = label.manifest.is_whole() && copied.iter().all(|copied| copied.fault.is_none());
-    let rules = Rules { keep: settings.keep, at_least: 0 };
-    let pruned =
-        if well { depot.prune(&settings.cluster, rules, SystemTime::now())? } else { Vec::new() };
+    let pruned = if well { prune(settings, depot, &mut warnings)? } else { Vec::new() };
     let time = begin.elapsed();
     Ok(Outcome::Taken(Box::new(Taken { label, time, copied, pruned, warnings })))
 }
 
-/// Brings all that should be kept to every host that gets copies: one that was away gets what it missed.
+/// Brings all that should be kept to every place that gets copies: one that was away gets what it missed.
 fn copy(settings: &Settings, depot: &Depot) -> Result<Vec<Copied>, TakeError> {
-    let ours = |stored: &Stored| stored.name.cluster == settings.cluster && stored.fault.is_none();
-    let all: Vec<_> = depot.list()?.into_iter().filter(ours).take(settings.keep).collect();
+    let (cluster, keep) = (&settings.cluster, settings.keep);
+    let ours = |stored: &Stored| stored.name.cluster == *cluster && stored.fault.is_none();
+    let all: Vec<_> = depot.list()?.into_iter().filter(ours).take(keep).collect();
     let others = settings.copy_to.iter().filter(|target| target.name != settings.host);
-    Ok(others.map(|target| Copier::new(&settings.ssh, target).bring(depot, &all)).collect())
+    let hosts =
+        others.map(|target| Copier::new(&settings.ssh, target).bring(cluster, keep, depot, &all));
+    let bucket = settings.s3.iter().map(|s3| match Bucket::open(s3) {
+        Ok(bucket) => bucket.bring(cluster, keep, depot, &all),
+        Err(error) => Copied { host: s3.to_string(), sent: 0, fault: Some(error.to_string()) },
+    });
+    Ok(hosts.chain(bucket).collect())
+}
+
+/// Removes what is superfluous of this host's, and of the bucket's, which has nobody else to do it.
+fn prune(
+    settings: &Settings,
+    depot: &Depot,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<BackupName>, TakeError> {
+    let rules = Rules { keep: settings.keep, at_least: 0 };
+    let pruned = depot.prune(&settings.cluster, rules, SystemTime::now())?;
+    if let Some(s3) = &settings.s3 {
+        let gone =
+            Bucket::open(s3).and_then(|bucket| bucket.prune(&settings.cluster, settings.keep));
+        if let Err(error) = gone {
+            warnings.push(format!("old backups stay in {s3}: {error}"));
+        }
+    }
+    Ok(pruned)
 }

@@ -245,8 +245,27 @@ pub struct EtcdBackup {
     pub to_spares: bool,
     /// Public keys of age(1) that they are encrypted for; plain when there are none.
     pub recipients: Vec<String>,
+    /// A bucket that gets a copy.
+    pub s3: Option<S3>,
     /// Drills by a timer, if there are to be any.
     pub drill: Option<EtcdDrill>,
+}
+
+/// A bucket of an object store that understands S3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3 {
+    /// The URL of the store.
+    pub endpoint: String,
+    /// The bucket's name.
+    pub bucket: String,
+    /// What the keys of its objects begin with; may be empty.
+    pub prefix: String,
+    /// The region that requests are signed for.
+    pub region: String,
+    /// A file of this machine, as the tools of AWS have it.
+    pub credentials_file: PathBuf,
+    /// A file of this machine: whom the store's certificate is signed by.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// When and where the newest backup is restored to prove it.

@@ -8,11 +8,13 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_saphyr::options::DuplicateKeyPolicy;
 
-use super::{Artifacts, Cluster, Cni, FileFaults, Loaded, SpecError};
+use super::{Artifacts, Cluster, Cni, Credentials, FileFaults, Loaded, SpecError};
 use crate::config::{Document, Fault};
 
 const MANIFEST: &str = "spec.network.cni.manifest";
 const FOLDER: &str = "spec.artifacts.path";
+const CREDENTIALS: &str = "spec.etcd.backup.s3.credentialsFile";
+const CA_FILE: &str = "spec.etcd.backup.s3.caFile";
 
 /// A message and a hint.
 type Trouble = (String, &'static str);
@@ -58,7 +60,31 @@ fn troubles(cluster: &Cluster) -> Vec<(&'static str, Trouble)> {
         let hint = "name the folder; `apiproxy bootstrap artifacts list` says what is to be in it";
         troubles.push((FOLDER, (unreadable(path, &error), hint)));
     }
+    if let Some(s3) = cluster.etcd.backup.as_ref().and_then(|backup| backup.s3.as_ref()) {
+        let told = credentials(&s3.credentials_file).err();
+        troubles.extend(told.map(|trouble| (CREDENTIALS, trouble)));
+        let told = s3.ca_file.as_deref().and_then(|path| authority(path).err());
+        troubles.extend(told.map(|trouble| (CA_FILE, trouble)));
+    }
     troubles
+}
+
+/// Is there a key of an object store in it?
+fn credentials(path: &Path) -> Result<(), Trouble> {
+    let hint = "name a file with aws_access_key_id and aws_secret_access_key";
+    let text = fs::read_to_string(path).map_err(|error| (unreadable(path, &error), hint))?;
+    let wrong = |why| (format!("{}: {why}", path.display()), hint);
+    Credentials::parse(&text).map(drop).map_err(wrong)
+}
+
+/// Is there a certificate in it?
+fn authority(path: &Path) -> Result<(), Trouble> {
+    let hint = "name a file of certificates in PEM: whom the store's is signed by";
+    let text = fs::read_to_string(path).map_err(|error| (unreadable(path, &error), hint))?;
+    if text.contains("-----BEGIN CERTIFICATE-----") {
+        return Ok(());
+    }
+    Err((format!("{} has no certificate", path.display()), hint))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> String {
@@ -105,6 +131,9 @@ mod tests {
     use crate::bootstrap::spec::{Topology, example};
 
     const CNI: &str = "  network: { cni: { manifest: ./cni.yaml } }\n";
+
+    const BUCKET: &str = "      s3: { endpoint: 'https://s3.example', bucket: backups, \
+                          credentialsFile: keys, caFile: ca.crt }\n";
 
     /// What is said of a file whose manifest is this.
     fn with_manifest(manifest: Option<&str>) -> Option<String> {
@@ -162,5 +191,28 @@ mod tests {
         assert!(said.contains("artifacts list"), "{said}");
         fs::create_dir(folder.path().join("artifacts")).unwrap();
         assert!(loaded.inputs().is_ok());
+    }
+
+    #[test]
+    fn the_key_of_a_bucket_is_there_and_its_authority() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cluster.yaml");
+        let keep = "      keep: 28\n";
+        let text = example(Topology::Stacked, "prod").replace(keep, &format!("{keep}{BUCKET}"));
+        fs::write(&path, text).unwrap();
+        let loaded = Loaded::read(&path).unwrap();
+        let said = || loaded.inputs().map_err(|error| error.to_string());
+        let told = said().unwrap_err();
+        assert!(told.contains("`spec.etcd.backup.s3.credentialsFile`: cannot read "), "{told}");
+        assert!(told.contains("`spec.etcd.backup.s3.caFile`: cannot read "), "{told}");
+        let [keys, ca] = ["keys", "ca.crt"].map(|file| folder.path().join(file));
+        fs::write(&keys, "aws_access_key_id = A\n").unwrap();
+        fs::write(&ca, "nothing\n").unwrap();
+        let told = said().unwrap_err();
+        assert!(told.contains("keys: it has no `aws_secret_access_key`"), "{told}");
+        assert!(told.contains("ca.crt has no certificate"), "{told}");
+        fs::write(&keys, "aws_access_key_id = A\naws_secret_access_key = B\n").unwrap();
+        fs::write(&ca, "-----BEGIN CERTIFICATE-----\n").unwrap();
+        assert_eq!(said(), Ok(()));
     }
 }

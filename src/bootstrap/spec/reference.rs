@@ -189,6 +189,37 @@ const KEYS: &[KeyDoc] = &[
         "Whom backups are encrypted for; they are plain when there are none",
     ),
     key(
+        "spec.etcd.backup.s3.endpoint",
+        "",
+        "`https://` URL; `http://` with `recipients`",
+        "An object store that understands S3 and gets a copy of each backup",
+    ),
+    key("spec.etcd.backup.s3.bucket", "", "name of a bucket", "The bucket, which must be there"),
+    key(
+        "spec.etcd.backup.s3.prefix",
+        "",
+        "words with slashes between them",
+        "What the keys of its objects begin with",
+    ),
+    key(
+        "spec.etcd.backup.s3.region",
+        "us-east-1",
+        "name",
+        "The region that requests are signed for",
+    ),
+    key(
+        "spec.etcd.backup.s3.credentialsFile",
+        "",
+        "file, from this file's folder",
+        "`aws_access_key_id` and `aws_secret_access_key`, as the tools of AWS have them",
+    ),
+    key(
+        "spec.etcd.backup.s3.caFile",
+        "",
+        "file, from this file's folder",
+        "Whom the store's certificate is signed by; without it, whom each host trusts",
+    ),
+    key(
         "spec.etcd.backup.drill.schedule",
         "30 4 * * 0",
         "five fields as in crontab",

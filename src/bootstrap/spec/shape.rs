@@ -168,7 +168,22 @@ pub(super) struct Backup {
     pub(super) copy_to: Option<List<String>>,
     #[schemars(with = "Option<Vec<String>>")]
     pub(super) recipients: Option<List<String>>,
+    pub(super) s3: Option<S3>,
     pub(super) drill: Option<Drill>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct S3 {
+    #[schemars(required)]
+    pub(super) endpoint: Option<String>,
+    #[schemars(required)]
+    pub(super) bucket: Option<String>,
+    pub(super) prefix: Option<String>,
+    pub(super) region: Option<String>,
+    #[schemars(required)]
+    pub(super) credentials_file: Option<PathBuf>,
+    pub(super) ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -10,6 +10,7 @@ mod overrides;
 mod reserved;
 mod roles;
 mod roster;
+mod s3;
 mod ssh;
 
 use std::ops::RangeInclusive;

@@ -28,7 +28,7 @@ pub const METRICS: &[(&str, &str)] = &[
     ),
     (
         "apiproxy_etcd_backup_copies_complete",
-        "Does a host have all copies of this one's backups that it should?",
+        "Does a host or a bucket have all copies of this one's backups that it should?",
     ),
     ("apiproxy_etcd_backup_stored", "How many backups lie on this host."),
     (

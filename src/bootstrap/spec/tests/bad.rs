@@ -48,6 +48,14 @@ const VALUES: &[(&str, &str)] = &[
         "BASE\netcd: { backup: { drill: { host: cp2, identityFile: key } } }",
     ),
     (
+        "backup: a bucket",
+        "BASE\netcd: { backup: { s3: { endpoint: 'http://minio:9000', bucket: No_Bucket, prefix: /a/, region: '', caFile: ca.crt } } }",
+    ),
+    (
+        "backup: a bucket without an address",
+        "BASE\netcd: { backup: { s3: { bucket: backups, credentialsFile: keys, endpoint: 'https://a:b@minio' } } }",
+    ),
+    (
         "backup: a schedule that never comes",
         "BASE\netcd: { backup: { schedule: '0 0 30 2 *', directory: '/a b/c' } }",
     ),

@@ -107,7 +107,7 @@ fn uncommented(text: &str) -> String {
     for line in text.lines() {
         let rest = line.trim_start().strip_prefix("# ").filter(|_| line.starts_with(' '));
         let yaml = rest.map(str::trim_start).filter(|rest| {
-            let is_word = |word: &str| word.chars().all(char::is_alphabetic);
+            let is_word = |word: &str| word.chars().all(char::is_alphanumeric);
             rest.starts_with("- ") || rest.split_once(':').is_some_and(|(key, _)| is_word(key))
         });
         if yaml.is_none() {
@@ -142,7 +142,9 @@ fn what_the_examples_comment_out_is_valid_too() {
         assert_eq!(cluster.artifacts, Artifacts::Directory(folder.path().join("./artifacts")));
         assert!(cluster.host("w9").is_some() && cluster.host("x1").is_some());
         assert!(cluster.audit && cluster.encryption_at_rest);
-        assert_eq!(cluster.etcd.backup.unwrap().recipients, [key]);
+        let backup = cluster.etcd.backup.unwrap();
+        assert_eq!(backup.recipients, [key]);
+        assert_eq!(backup.s3.unwrap().credentials_file, folder.path().join("./s3-key"));
         assert_eq!(against(&schema(), &value(&text), ""), [""; 0]);
     }
 }
@@ -219,7 +221,9 @@ fn with(path: &str, value: Value) -> Result<Cluster, SpecError> {
         "spec": {
             "kubernetesVersion": "v1.34.2",
             "hosts": [{ "name": "cp1", "address": "10.0.0.11", "roles": ["controlPlane"] }],
-            "etcd": { "backup": { "drill": {} } },
+            "etcd": { "backup": { "drill": {}, "s3": {
+                "endpoint": "https://s3.example", "bucket": "backups", "credentialsFile": "key",
+            } } },
         },
     });
     let pointer = path.replace("[]", ".0").replace('.', "/");
@@ -243,7 +247,7 @@ fn documented_defaults_are_those_in_force() {
         assert_eq!(with(path, value).expect(path), plain, "{path}");
         checked += 1;
     }
-    assert_eq!(checked, 17);
+    assert_eq!(checked, 18);
 }
 
 #[test]

@@ -117,6 +117,7 @@ fn the_rest_has_defaults() {
         copy_to: Vec::new(),
         to_spares: true,
         recipients: Vec::new(),
+        s3: None,
         drill: None,
     };
     assert_eq!(backup, expected);

@@ -78,7 +78,8 @@ impl Check<'_> {
             let etcd_hosts = etcd_hosts(topology, roster);
             self.drill(drill, &etcd_hosts, &copy_to, !recipients.is_empty(), roster)
         });
-        EtcdBackup { schedule, keep, directory, copy_to, to_spares, recipients, drill }
+        let s3 = raw.s3.map(|s3| self.s3(s3, !recipients.is_empty()));
+        EtcdBackup { schedule, keep, directory, copy_to, to_spares, recipients, s3, drill }
     }
 
     fn schedule(&mut self, at: &str, schedule: &str, example: &str) {

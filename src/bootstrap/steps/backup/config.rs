@@ -1,17 +1,22 @@
 //! What an etcd host is told of backups: its settings, and the files that go into each of them.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use super::cluster_files::{FILES, archive};
 use super::{FOLDER, IDENTITY, KNOWN_HOSTS, Shared, USER};
 use crate::bootstrap::backup::{
-    EtcdAccess, JOURNAL, SETTINGS, Settings, SshAccess, TEXTFILE, Target, Wanted,
+    BucketSettings, CREDENTIALS, EtcdAccess, JOURNAL, SETTINGS, Settings, SshAccess, TEXTFILE,
+    Target, Wanted,
 };
 use crate::bootstrap::engine::StepError;
-use crate::bootstrap::spec::{Host, Topology};
+use crate::bootstrap::spec::{Credentials, Host, Topology};
 use crate::bootstrap::steps::documents::{Documents as _, ENCRYPTION, Rendered};
 use crate::bootstrap::steps::etcd::paths;
 use crate::bootstrap::transport::File;
+
+/// Whom a bucket's certificate must be signed by, if the spec names somebody.
+pub(super) const S3_CA: &str = "/etc/apiproxy/backup/s3-ca.crt";
 
 /// sshd's port where the spec names none.
 const SSH_PORT: u16 = 22;
@@ -34,6 +39,26 @@ pub(super) fn documents(shared: &Shared) -> Result<Vec<File>, StepError> {
     let kubeadm = Rendered.settings(&shared.cluster)?;
     let kubeadm = File::secret(format!("{FOLDER}/{KUBEADM}"), kubeadm);
     Ok(sources.chain([kubeadm]).collect())
+}
+
+/// What a bucket is asked with: files of this machine, for root alone there.
+pub(super) fn bucket_files(shared: &Shared) -> Result<Vec<File>, StepError> {
+    let Some(s3) = &shared.backup.s3 else { return Ok(Vec::new()) };
+    let wrong = |path: &Path, reason: String, key: &str| StepError::Refused {
+        reason: format!("{}: {reason}", path.display()),
+        remedy: format!("see `spec.etcd.backup.s3.{key}`"),
+    };
+    let read = |path: &Path, key: &str| {
+        fs::read_to_string(path).map_err(|error| wrong(path, error.to_string(), key))
+    };
+    let (path, key) = (&s3.credentials_file, "credentialsFile");
+    let text = read(path, key)?;
+    Credentials::parse(&text).map_err(|reason| wrong(path, reason, key))?;
+    let mut files = vec![File::secret(CREDENTIALS, text)];
+    if let Some(path) = &s3.ca_file {
+        files.push(File::new(S3_CA, read(path, "caFile")?));
+    }
+    Ok(files)
 }
 
 fn wanted(shared: &Shared) -> Vec<Wanted> {
@@ -91,6 +116,11 @@ pub(super) fn settings(shared: &Shared, host: &Host) -> Result<File, StepError> 
             known_hosts_file: PathBuf::from(KNOWN_HOSTS),
         },
         files: wanted(shared),
+        s3: shared.backup.s3.as_ref().map(|s3| BucketSettings {
+            credentials_file: PathBuf::from(CREDENTIALS),
+            ca_file: s3.ca_file.as_ref().map(|_| PathBuf::from(S3_CA)),
+            ..BucketSettings::from(s3)
+        }),
         textfile: PathBuf::from(TEXTFILE),
         journal: PathBuf::from(JOURNAL),
     };

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
+use super::config::S3_CA;
 use super::unit::{DRILL_TIMER, TIMER};
 use super::{AUTHORIZED_KEYS, FOLDER, GONE, HOME, IDENTITY, KNOWN_HOSTS, USER};
 use crate::bootstrap::backup::fleet::COPIES;
-use crate::bootstrap::backup::{DRILL_SETTINGS, DRILL_UNIT, JOURNAL, TEXTFILE, UNIT};
+use crate::bootstrap::backup::{CREDENTIALS, DRILL_SETTINGS, DRILL_UNIT, JOURNAL, TEXTFILE, UNIT};
 use crate::bootstrap::engine::{Change, Check, Context, Step, StepError, StepId};
 use crate::bootstrap::needs;
 use crate::bootstrap::spec::{Cluster, Host};
@@ -24,6 +25,8 @@ pub(super) struct Duties {
     pub(super) gives: bool,
     /// Take copies of others.
     pub(super) keeps: bool,
+    /// Bring copies to a bucket.
+    pub(super) sends: bool,
     /// Hold drills.
     pub(super) drills: bool,
 }
@@ -35,7 +38,8 @@ impl Duties {
         let gives = takes && backup.copy_to.iter().any(|name| *name != host.name);
         let others = cluster.etcd_hosts().any(|other| other.name != host.name);
         let keeps = others && backup.copy_to.contains(&host.name);
-        Self { takes, gives, keeps, drills: needs::holds_drills(cluster, host) }
+        let sends = takes && backup.s3.is_some();
+        Self { takes, gives, keeps, sends, drills: needs::holds_drills(cluster, host) }
     }
 
     /// The files of ours that are not needed any more; of a folder, nothing is.
@@ -56,6 +60,9 @@ impl Duties {
         if !self.gives {
             files.extend([IDENTITY, KNOWN_HOSTS].map(str::to_owned));
             files.push(format!("{IDENTITY}.pub"));
+        }
+        if self.takes && !self.sends {
+            files.extend([CREDENTIALS, S3_CA].map(str::to_owned));
         }
         if !self.keeps {
             files.push(AUTHORIZED_KEYS.to_owned());

@@ -62,6 +62,7 @@ impl Place {
             .map_err(|why| StepError::Unverified(format!("the schedule of backups: {why}")))?;
         let mut files = config::documents(&self.shared)?;
         files.push(config::settings(&self.shared, &self.host)?);
+        files.extend(config::bucket_files(&self.shared)?);
         if self.shared.targets(&self.host).next().is_some() {
             files.push(self.known_hosts(cx).await?);
         }

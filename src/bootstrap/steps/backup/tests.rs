@@ -174,7 +174,7 @@ async fn the_clusters_keys_come_to_an_external_etcd_sealed() {
 fn what_a_host_does_not_do_leaves_nothing_there() {
     let mut cluster = (*cluster("external")).clone();
     let duties = |cluster: &Cluster, host: &str| Duties::of(cluster, cluster.host(host).unwrap());
-    let e1 = Duties { takes: true, gives: true, keeps: false, drills: false };
+    let e1 = Duties { takes: true, gives: true, keeps: false, drills: false, sends: false };
     assert_eq!(duties(&cluster, "e1"), e1);
     assert_eq!(duties(&cluster, "s1"), Duties { keeps: true, drills: true, ..Duties::default() });
     assert_eq!(duties(&cluster, "cp1"), Duties { keeps: true, ..Duties::default() });

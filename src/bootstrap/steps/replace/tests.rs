@@ -105,6 +105,7 @@ fn the_spares_that_are_left_get_copies() {
         copy_to: copy_to.iter().map(|name| (*name).to_owned()).collect(),
         to_spares,
         recipients: Vec::new(),
+        s3: None,
         drill: None,
     };
     let mut copies = |given| {

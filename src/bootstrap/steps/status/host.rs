@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::{CopyStatus, HostStatus, NodeStatus};
-use crate::bootstrap::backup::fleet::{self, Fleet};
+use crate::bootstrap::backup::fleet::{self, Depth, Fleet};
 use crate::bootstrap::engine::{Check, Context, Step, StepError};
 use crate::bootstrap::kubernetes::{Member, MemberState, Node, etcd_command, member_state};
 use crate::bootstrap::spec::{Cluster, Host, Role, Version};
@@ -100,7 +100,7 @@ async fn copy(
     else {
         return Ok(None);
     };
-    let fleet = Fleet::survey(cx, &[place], false).await;
+    let fleet = Fleet::survey(cx, &cluster.name, &[place], Depth::Labels).await;
     if let Some((_, why)) = fleet.silent.into_iter().next() {
         return Err(StepError::Unverified(why));
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::list::places;
 use super::{note, told};
-use crate::bootstrap::backup::fleet::{self, Copy, Fleet};
+use crate::bootstrap::backup::fleet::{self, Copy, Depth, Fleet};
 use crate::bootstrap::backup::{BackupName, Identities, Label, Report, drill};
 use crate::bootstrap::render::paths::PROXY_PROGRAM;
 use crate::bootstrap::transport::Command;
@@ -124,7 +124,8 @@ async fn find(
     site: &Site,
     on: Option<&str>,
 ) -> Result<(BackupName, Vec<Copy>), CliError> {
-    let fleet = Fleet::survey(&site.cx, &places(&site.cluster)?, false).await;
+    let places = places(&site.cluster)?;
+    let fleet = Fleet::survey(&site.cx, &site.cluster.name, &places, Depth::Labels).await;
     let silent = || {
         let all = fleet.silent.iter().map(|(_, reason)| format!("\n  {reason}"));
         all.collect::<String>()
@@ -133,7 +134,8 @@ async fn find(
         let what = args.name.as_ref().map_or("no backup".to_owned(), |name| format!("no {name}"));
         return Err(CliError::Failed(format!("{what} that is good was found{}", silent())));
     };
-    let here = |copy: &&Copy| on.is_none_or(|host| copy.place.host == host);
+    let has = |copy: &Copy, host| copy.place.bucket.is_none() && copy.place.host == host;
+    let here = |copy: &&Copy| on.is_none_or(|host| has(copy, host));
     let found: Vec<_> = copies.iter().copied().filter(here).cloned().collect();
     if found.is_empty() {
         let hosts: Vec<_> = copies.iter().map(|copy| copy.place.host.as_str()).collect();
@@ -178,7 +180,10 @@ async fn here(args: &Args) -> Result<Report, CliError> {
         match fleet::fetch(&site.cx, &copy.place, label, &bundle).await {
             Ok(()) => {
                 let report = hold(&bundle, label, keys).await?;
-                note::tell(&site.cx, &copy.place.host, &site.cluster.name, &report).await;
+                // A bucket has nobody to tell: it is a backup of the host that took it.
+                let taker = &label.manifest.host;
+                let host = if copy.place.bucket.is_some() { taker } else { &copy.place.host };
+                note::tell(&site.cx, host, &site.cluster.name, &report).await;
                 return Ok(report);
             }
             Err(error) => faults.push(error.to_string()),

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::bootstrap::backup::fleet::{self, Copy, Fleet, Place};
+use crate::bootstrap::backup::fleet::{self, Copy, Depth, Fleet, Place};
 use crate::bootstrap::backup::{BackupName, Label};
 use crate::bootstrap::spec::Cluster;
 use crate::cli::bootstrap::access::{Access, Form};
@@ -14,7 +14,9 @@ use crate::cli::{CliError, output, runtime};
 
 /// Flags of `etcd list`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit 1 if a host that should have copies gave no answer.")]
+#[command(after_help = "\
+Hosts are asked over ssh, a bucket (`spec.etcd.backup.s3`) from here: it needs none of the hosts.
+Exit 1 if a place that should have copies gave no answer.")]
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     access: Access,
@@ -23,8 +25,9 @@ pub(in crate::cli) struct Args {
 /// Flags of `etcd verify`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Each host reads its own copies from its disk. That a backup can be restored shows `etcd drill`.
-Exit 1 if a copy is not intact, is missing where it should be named, or a host gave no answer.")]
+Each host reads its own copies from its disk; those in a bucket are read from here, all of them unless NAME
+is given. That a backup can be restored shows `etcd drill`.
+Exit 1 if a copy is not intact, is missing where it should be named, or a place gave no answer.")]
 pub(in crate::cli) struct VerifyArgs {
     #[command(flatten)]
     access: Access,
@@ -58,17 +61,17 @@ struct Silent<'a> {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    let fleet = survey(&args.access, "etcd-list", false)?;
+    let fleet = survey(&args.access, "etcd-list", Depth::Labels)?;
     show(&fleet, None, args.access.form())?;
     if fleet.silent.is_empty() { Ok(()) } else { Err(CliError::Unwell) }
 }
 
 pub(super) fn verify(args: &VerifyArgs) -> Result<(), CliError> {
-    let fleet = survey(&args.access, "etcd-verify", true)?;
     let chosen = args.name.as_ref();
+    let fleet = survey(&args.access, "etcd-verify", Depth::Everything(chosen))?;
     if let Some(name) = chosen.filter(|name| !fleet.backups.contains_key(name)) {
         return Err(CliError::Failed(format!(
-            "no host has {name}; `apiproxy bootstrap etcd list` shows what there is"
+            "nobody has {name}; `apiproxy bootstrap etcd list` shows what there is"
         )));
     }
     show(&fleet, chosen, args.access.form())?;
@@ -88,17 +91,21 @@ pub(super) fn places(cluster: &Cluster) -> Result<Vec<Place>, CliError> {
     Ok(places)
 }
 
-fn survey(access: &Access, command: &str, examine: bool) -> Result<Fleet, CliError> {
+fn survey(access: &Access, command: &str, depth: Depth<'_>) -> Result<Fleet, CliError> {
     let site = access.open(command)?;
     let mut places = places(&site.cluster)?;
     if let Some(chosen) = &site.chosen {
         places.retain(|place| chosen.contains(&place.host));
     }
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let fleet = runtime.block_on(async {
         let mut interrupts = interrupts()?;
-        let work = async { Ok(Fleet::survey(&site.cx, &places, examine).await) };
+        let work = async { Ok(Fleet::survey(&site.cx, &site.cluster.name, &places, depth).await) };
         unless_ended(&mut interrupts, work).await
-    })
+    });
+    // What still reads a bucket must not keep the user waiting.
+    runtime.shutdown_background();
+    fleet
 }
 
 fn entries<'a>(
@@ -139,7 +146,7 @@ fn render(fleet: &Fleet, chosen: Option<&BackupName>, now: SystemTime) -> String
     };
     for (name, copies) in entries(fleet, chosen) {
         for copy in copies.iter().filter(|copy| copy.stored.fault.is_some()) {
-            let Place { host, folder } = &copy.place;
+            let Place { host, folder, .. } = &copy.place;
             let _ = writeln!(text, "{name} on {host} ({folder}): {}", copy.state);
         }
         let missing = fleet::label(copies).map(|label| &label.manifest.missing);

@@ -17,7 +17,7 @@ use crate::bootstrap::steps::documents::Rendered;
 use crate::bootstrap::steps::restore::{self, Restoring, Snapshot};
 use crate::bootstrap::steps::shared::Shared;
 use crate::bootstrap::steps::{self, remove};
-use crate::cli::bootstrap::access::{Form, Site, Whole, load};
+use crate::cli::bootstrap::access::{Form, Site, Whole, inputs, load};
 use crate::cli::bootstrap::file::Writing;
 use crate::cli::bootstrap::job::{
     Consent, Ending, Job, Question, conclude, interrupts, unless_ended,
@@ -28,8 +28,9 @@ use crate::cli::{CliError, output, runtime};
 /// Flags of `etcd restore`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The newest backup is taken that is whole and whose copy was just read and found intact, and it is opened
-and read here before anything stops. The plan is shown first: what stops, what is lost, on which hosts.
+The newest backup is taken that is whole and whose copy was just read and found intact, on a host or in a
+bucket, and it is opened and read here before anything stops. A bucket (`spec.etcd.backup.s3`) is asked from
+here: it needs none of the hosts. The plan is shown first: what stops, what is lost, on which hosts.
 
 Then: the hosts are prepared, and asked whether they have the tool and the room; apiservers,
 controller-managers and schedulers stop; etcd stops, and its data are moved aside (/var/lib/etcd/before-*,
@@ -111,6 +112,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         return asked
             .map_or(Ok(()), |(_, draft)| args.file.show(args.whole.form(), &draft).map(drop));
     }
+    // What a backup needs at the end is looked at before anything stops.
+    inputs(&said)?;
     args.consent.can_be_had()?;
     let begin = Instant::now();
     let folder = Scratch::new("apiproxy-restore-").map_err(failed)?;

@@ -5,8 +5,10 @@ use std::time::SystemTime;
 
 use super::super::list::places;
 use super::{Args, Chosen, failed, identities, wrong};
-use crate::bootstrap::backup::fleet::{self, Copy, Fleet};
-use crate::bootstrap::backup::{BackupName, BundleError, Label, OpenError, SealError, open};
+use crate::bootstrap::backup::fleet::{self, Copy, Depth, FetchError, Fleet};
+use crate::bootstrap::backup::{
+    BackupName, BucketError, BundleError, Label, OpenError, SealError, open,
+};
 use crate::bootstrap::restore::{Restore, Source};
 use crate::bootstrap::spec::Topology;
 use crate::bootstrap::steps::backup::CLUSTER_FILES;
@@ -69,10 +71,27 @@ pub(super) async fn source(
     }
     let mut places = places(&site.cluster)?;
     places.extend(fleet::of_former_spares(&site.cluster));
-    let fleet = Fleet::survey(&site.cx, &places, true).await;
-    let (name, copies) = pick(args, site, &fleet, wanted)?;
-    fetch(args, site, name, &copies, folder).await
+    let mut fleet = Fleet::survey(&site.cx, &site.cluster.name, &places, Depth::Hosts).await;
+    let mut passed_over = Vec::new();
+    loop {
+        let (name, copies) = pick(args, site, &fleet, wanted)?;
+        if let Some(mut chosen) = fetch(args, site, name, &copies, folder).await? {
+            chosen.notes.extend(passed_over);
+            return Ok(chosen);
+        }
+        let name = name.clone();
+        passed_over.push(format!("{name} is newer and is passed over: no copy of it is intact."));
+        for copy in fleet.backups.get_mut(&name).into_iter().flatten() {
+            if copy.is_usable() {
+                copy.stored.fault = Some(DAMAGED.to_owned());
+                DAMAGED.clone_into(&mut copy.state);
+            }
+        }
+    }
 }
+
+/// What is said of a copy that did not come out of its bucket as it was sent.
+const DAMAGED: &str = "it is damaged: its checksum does not fit";
 
 /// The keys of the cluster as the control plane has them whose data are taken: spares need them.
 async fn files_of(site: &Site, host: &str) -> Result<Vec<(String, Vec<u8>)>, CliError> {
@@ -87,7 +106,7 @@ async fn files_of(site: &Site, host: &str) -> Result<Vec<(String, Vec<u8>)>, Cli
     Ok(files)
 }
 
-/// The copies of a backup that were read and are intact.
+/// The copies of a backup that were read and are intact, or are compared when they are fetched.
 fn pick<'a>(
     args: &Args,
     site: &Site,
@@ -97,7 +116,7 @@ fn pick<'a>(
     let ours = |name: &BackupName| name.cluster == site.cluster.name;
     let early = |name: &BackupName| args.before.is_none_or(|time| name.time() < time);
     let intact = |copies: &'a [Copy]| -> Vec<&'a Copy> {
-        copies.iter().filter(|copy| copy.stored.is_intact()).collect()
+        copies.iter().filter(|copy| copy.is_usable()).collect()
     };
     let found = match wanted {
         Some(name) => fleet.backups.get_key_value(name).map(|(name, all)| (name, intact(all))),
@@ -131,20 +150,21 @@ fn pick<'a>(
     )))
 }
 
-/// Fetches the first copy that can be had, and opens it.
+/// Fetches the first copy that can be had, and opens it. None if all turn out to be damaged.
 async fn fetch(
     args: &Args,
     site: &Site,
     name: &BackupName,
     copies: &[&Copy],
     folder: &Path,
-) -> Result<Chosen, CliError> {
+) -> Result<Option<Chosen>, CliError> {
     let (bundle, snapshot) = (folder.join("bundle"), folder.join("snapshot.db"));
     let keys = std::sync::Arc::new(identities(args)?);
-    let mut faults = Vec::new();
+    let (mut faults, mut damaged) = (Vec::new(), true);
     for copy in copies {
         let Some(label) = &copy.stored.label else { continue };
         if let Err(error) = fleet::fetch(&site.cx, &copy.place, label, &bundle).await {
+            damaged &= matches!(&error, FetchError::Bucket(BucketError::Damaged(_)));
             faults.push(error.to_string());
             // The next one begins anew.
             let _ = std::fs::remove_file(&bundle);
@@ -162,7 +182,10 @@ async fn fetch(
             opened.files.retain(|(path, _)| !path.starts_with("/etc/kubernetes/pki/etcd/"));
         }
         let notes = vec![lost(name, label)];
-        return Ok(Chosen::of_backup(opened, snapshot, notes));
+        return Ok(Some(Chosen::of_backup(opened, snapshot, notes)));
+    }
+    if damaged {
+        return Ok(None);
     }
     Err(CliError::Failed(format!("{name} could not be fetched: {}", faults.join("; "))))
 }
