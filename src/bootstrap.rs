@@ -15,6 +15,7 @@ pub mod pki;
 pub mod preflight;
 pub mod render;
 pub mod restore;
+pub mod scratch;
 pub mod spec;
 pub mod steps;
 pub mod transport;

@@ -11,6 +11,8 @@ mod common;
 mod rebuilt;
 #[path = "backup/rig.rs"]
 mod rig;
+#[path = "backup/strained.rs"]
+mod strained;
 
 use std::fs;
 use std::path::Path;

@@ -19,7 +19,6 @@ mod replace;
 mod report;
 mod reset;
 mod schema;
-mod scratch;
 mod status;
 mod upgrade;
 

@@ -27,10 +27,6 @@ use requests::Store;
 pub use access::{BucketSettings, CREDENTIALS};
 pub use fault::BucketError;
 
-/// A backup that was taken later than this, in seconds from now, is of a host whose clock was wrong: it
-/// stands in nobody's place.
-const FUTURE: u64 = 600;
-
 /// What is said of one that came half, or is just coming.
 const NO_LABEL: &str = "it has no label: it was cut off, or is still being sent";
 
@@ -165,10 +161,11 @@ impl Bucket {
     /// If one cannot be removed. The others stay too.
     pub fn prune(&self, cluster: &str, keep: usize) -> Result<Vec<BackupName>, BucketError> {
         let rules = Rules { keep, at_least: 0 };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let time = SystemTime::now();
+        let now = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let each = self.list(cluster)?.into_iter().map(|stored| Kept {
             here: now.saturating_sub(stored.since),
-            good: counts(&stored, now),
+            good: stored.stands(time),
             name: stored.name,
         });
         let gone = superfluous(cluster, &each.collect::<Vec<_>>(), rules);
@@ -184,11 +181,6 @@ impl Bucket {
     }
 }
 
-/// Does it stand in the place of an older one?
-fn counts(stored: &Stored, now: u64) -> bool {
-    stored.is_good() && stored.name.seconds <= now.saturating_add(FUTURE)
-}
-
 impl Keeper for Bucket {
     fn name(&self) -> String {
         self.name.clone()
@@ -201,6 +193,14 @@ impl Keeper for Bucket {
     fn put(&self, depot: &Depot, stored: &Stored) -> Result<(), String> {
         let label = stored.label.as_ref().ok_or("it has no label")?;
         let bundle = depot.path(&label.file());
+        let key = self.key(&label_file(&label.manifest.name));
+        let found = match self.store.read(&key) {
+            Err(error) if error.is_absence() => None,
+            read => Label::parse(&read.map_err(|error| error.to_string())?).ok(),
+        };
+        if found.is_some_and(|found| found.sha256 != label.sha256) {
+            return Err("there is another backup of this name; it is left as it is".to_owned());
+        }
         let text = |error: BucketError| error.to_string();
         let mut file =
             File::open(&bundle).map_err(|error| format!("{}: {error}", bundle.display()))?;
@@ -221,12 +221,5 @@ impl Keeper for Bucket {
             }
         }
         Ok(())
-    }
-
-    /// Several hosts bring theirs: what would go again at once is not brought.
-    fn wants(&self, there: &[Stored], keep: usize, stored: &Stored) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let newer = there.iter().filter(|other| other.name > stored.name && counts(other, now));
-        newer.count() < keep.max(1)
     }
 }

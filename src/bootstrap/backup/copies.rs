@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::depot::{Depot, Stored};
 use super::settings::{SshAccess, Target};
@@ -26,9 +26,12 @@ pub(super) trait Keeper {
     /// Gives it a backup of this host. It was read back there when this is done; else why not.
     fn put(&self, depot: &Depot, stored: &Stored) -> Result<(), String>;
 
-    /// Does it want this one beside those that it has?
-    fn wants(&self, _there: &[Stored], _keep: usize, _stored: &Stored) -> bool {
-        true
+    /// Does it want this one beside those that it has? Several hosts bring theirs: what would go again at
+    /// once is not brought.
+    fn wants(&self, there: &[Stored], keep: usize, stored: &Stored) -> bool {
+        let now = SystemTime::now();
+        let newer = there.iter().filter(|one| one.name > stored.name && one.stands(now));
+        newer.count() < keep.max(1)
     }
 
     /// Gives it all of these that it does not have, the newest first.

@@ -231,7 +231,7 @@ impl Depot {
             let stored = if examine { self.examine(stored) } else { stored };
             let good = stored.is_good();
             proven |= good;
-            all.push(Kept { name: stored.name, good, here });
+            all.push(Kept { good: good && !stored.name.is_ahead(now), name: stored.name, here });
         }
         let gone = superfluous(cluster, &all, rules);
         for name in &gone {

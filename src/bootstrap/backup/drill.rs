@@ -1,7 +1,7 @@
 //! A drill: a backup is restored into an etcd of its own that nobody else knows of, and what is in it is
 //! compared with what the backup says. Nothing of it is left.
 
-mod scratch;
+mod server;
 
 use std::fs::File;
 use std::io;
@@ -14,7 +14,8 @@ use super::bundle::{self, BundleError};
 use super::contents::{Contents, ContentsError, check_sum};
 use super::manifest::{Label, Manifest, SNAPSHOT};
 use super::seal::Identities;
-use scratch::{Answers, Scratch};
+use crate::bootstrap::scratch::Scratch;
+use server::{Answers, Server};
 
 /// Why a drill could not be held. That it was held and failed is a [`Report`].
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,18 @@ pub enum DrillError {
     /// A program failed, or is not there.
     #[error("{0}")]
     Program(String),
+    /// There is no room for what is restored.
+    #[error(
+        "{folder} has {free} MiB free, and {needed} MiB are needed; set TMPDIR to a folder with more"
+    )]
+    Full {
+        /// The folder.
+        folder: PathBuf,
+        /// What is free, in MiB.
+        free: u64,
+        /// What is needed, in MiB.
+        needed: u64,
+    },
     /// A file cannot be read or written.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -88,7 +101,8 @@ impl Report {
 /// If it cannot be held.
 pub async fn drill(bundle: &Path, label: &Label, keys: Identities) -> Result<Report, DrillError> {
     let mut report = Report::new(&label.manifest);
-    let folder = Ground::new()?;
+    let folder = Scratch::new("apiproxy-drill-")?;
+    room(folder.path(), &label.manifest)?;
     let begin = Instant::now();
     let snapshot = folder.path().join("snapshot.db");
     let manifest = {
@@ -102,11 +116,11 @@ pub async fn drill(bundle: &Path, label: &Label, keys: Identities) -> Result<Rep
     let wanted = manifest.contents;
     let begin = Instant::now();
     let data = folder.path().join("data");
-    scratch::restore(&snapshot, &data).await?;
+    server::restore(&snapshot, &data).await?;
     report.time("restore", begin.elapsed());
 
     let begin = Instant::now();
-    let mut etcd = Scratch::start(folder.path(), &data).await?;
+    let mut etcd = Server::start(folder.path(), &data).await?;
     report.time("start", begin.elapsed());
     let begin = Instant::now();
     let answers = etcd.ask(&wanted).await?;
@@ -122,38 +136,23 @@ pub async fn drill(bundle: &Path, label: &Label, keys: Identities) -> Result<Rep
     Ok(report)
 }
 
-/// The folder of a drill. When it is dropped it is gone, even if what was killed a moment ago still wrote
-/// into it.
-struct Ground(PathBuf);
-
-impl Ground {
-    fn new() -> io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("apiproxy-drill-").tempdir()?;
-        Ok(Self(folder.keep()))
-    }
-
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Ground {
-    fn drop(&mut self) {
-        for _ in 0..40 {
-            match std::fs::remove_dir_all(&self.0) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    std::thread::sleep(Duration::from_millis(25));
-                }
-                _ => return,
-            }
-        }
-    }
-}
-
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, DrillError> + Send + 'static,
 ) -> Result<T, DrillError> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// Twice the snapshot, as a file and restored, and etcd's log, of which two files have 64 MiB.
+fn room(folder: &Path, manifest: &Manifest) -> Result<(), DrillError> {
+    let snapshot = manifest.parts.iter().find(|part| part.path == SNAPSHOT);
+    let needed = snapshot.map_or(0, |part| part.size.saturating_mul(2)).saturating_add(160 << 20);
+    let stat = rustix::fs::statvfs(folder).map_err(io::Error::from)?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    if free >= needed {
+        return Ok(());
+    }
+    let (folder, free, needed) = (folder.to_owned(), free >> 20, needed >> 20);
+    Err(DrillError::Full { folder, free, needed })
 }
 
 /// Takes the snapshot out of a bundle; what it holds is checked as it is read.

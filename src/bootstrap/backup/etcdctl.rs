@@ -11,6 +11,9 @@ use crate::bootstrap::members::{Members, Status};
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// How long etcdctl waits for one.
+const WAIT: Duration = Duration::from_secs(5);
+
 /// The slowest disk and link that a snapshot comes over, in bytes per second.
 const SLOWEST: u64 = 1 << 20;
 
@@ -36,6 +39,13 @@ pub enum EtcdctlError {
         /// Why.
         reason: String,
     },
+}
+
+impl EtcdctlError {
+    /// Has etcd no room for what was to be written? It can be read and saved nevertheless.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Self::Failed { said, .. } if said.contains("database space exceeded"))
+    }
 }
 
 /// What `snapshot status` prints.
@@ -69,11 +79,22 @@ impl Etcdctl {
         input: &str,
         limit: Duration,
     ) -> Result<String, EtcdctlError> {
+        self.run_within(WAIT, words, input, limit)
+    }
+
+    /// The same; etcdctl itself gives up after `wait`, which for a snapshot is until all of it has come.
+    fn run_within(
+        &self,
+        wait: Duration,
+        words: &[&str],
+        input: &str,
+        limit: Duration,
+    ) -> Result<String, EtcdctlError> {
         let access = &self.access;
         let mut arguments = vec![
             format!("--endpoints={}", access.endpoint),
             "--dial-timeout=3s".to_owned(),
-            "--command-timeout=5s".to_owned(),
+            format!("--command-timeout={}s", wait.as_secs()),
         ];
         if access.endpoint.starts_with("https:") {
             for (flag, file) in [
@@ -134,12 +155,13 @@ impl Etcdctl {
         self.ask(&["member", "list"], "", Members::parse)
     }
 
-    /// Does this member answer a read that needs a quorum?
+    /// Does this member answer a read that needs a quorum? (`endpoint health` is no such read where etcd
+    /// has an alarm, as when its space is used up.)
     ///
     /// # Errors
     /// If it does not.
     pub(super) fn healthy(&self) -> Result<(), EtcdctlError> {
-        self.run(&["endpoint", "health"], "", ANSWER).map(drop)
+        self.run(&["get", "health"], "", ANSWER).map(drop)
     }
 
     /// Saves a snapshot of a database of about this size.
@@ -149,7 +171,8 @@ impl Etcdctl {
     pub(super) fn save(&self, path: &Path, size: u64) -> Result<(), EtcdctlError> {
         let path = path.display().to_string();
         let limit = Duration::from_secs(60 + size / SLOWEST);
-        self.run(&["snapshot", "save", &path], "", limit).map(drop)
+        let longer = limit + ANSWER;
+        self.run_within(limit, &["snapshot", "save", &path], "", longer).map(drop)
     }
 }
 

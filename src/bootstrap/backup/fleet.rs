@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use serde::Serialize;
@@ -68,6 +68,14 @@ pub fn of_former_spares(cluster: &Cluster) -> Vec<Place> {
     hosts.map(|host| Place::on(&host.name, COPIES)).collect()
 }
 
+/// Where a host that was part of the cluster may have backups.
+pub fn of_host(cluster: &Cluster, name: &str) -> Vec<Place> {
+    let Some(backup) = &cluster.etcd.backup else { return Vec::new() };
+    let place =
+        |folder: &str| Place { host: name.to_owned(), folder: folder.to_owned(), bucket: None };
+    vec![place(&backup.directory), place(COPIES)]
+}
+
 /// A copy of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -83,9 +91,9 @@ pub struct Copy {
 }
 
 impl Copy {
-    /// Was it read and found intact, or will it be compared with its checksum when it is fetched?
+    /// Is nothing known against it? What is in it is compared when it is fetched.
     pub fn is_usable(&self) -> bool {
-        self.stored.is_intact() || self.place.bucket.is_some() && self.stored.fault.is_none()
+        self.stored.fault.is_none() && self.stored.label.is_some()
     }
 }
 
@@ -94,8 +102,6 @@ impl Copy {
 pub enum Depth<'a> {
     /// By their labels alone.
     Labels,
-    /// Hosts read what they have. A bucket's are not read: that would be a download of all of them.
-    Hosts,
     /// All are read; of a bucket only those of this name, if one is given.
     Everything(Option<&'a BackupName>),
 }
@@ -142,7 +148,11 @@ impl Fleet {
         let sound = |copies: &'_ [Copy]| copies.iter().any(|copy| copy.stored.is_good());
         let found = match name {
             Some(name) => self.backups.get_key_value(name),
-            None => self.backups.iter().rev().find(|(_, copies)| sound(copies)),
+            None => self
+                .backups
+                .iter()
+                .rev()
+                .find(|(name, copies)| sound(copies) && !name.is_ahead(SystemTime::now())),
         };
         let (name, copies) = found?;
         Some((name, copies.iter().filter(|copy| copy.stored.fault.is_none()).collect()))
@@ -183,7 +193,7 @@ async fn in_bucket(
     let (settings, cluster) = (settings.clone(), cluster.to_owned());
     let (all, chosen) = match depth {
         Depth::Everything(chosen) => (chosen.is_none(), chosen.cloned()),
-        Depth::Labels | Depth::Hosts => (false, None),
+        Depth::Labels => (false, None),
     };
     let ask = move || {
         let bucket = Bucket::open(&settings)?;

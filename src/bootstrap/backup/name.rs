@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::clock::Moment;
 use crate::bootstrap::spec::is_cluster_name;
 
+/// So far, in seconds, clocks of hosts may be apart.
+pub(super) const AHEAD: u64 = 600;
+
 /// The name of a backup. The later one is the greater one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -37,6 +40,12 @@ impl BackupName {
     /// When it was taken.
     pub fn time(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(self.seconds)
+    }
+
+    /// Was it taken by a clock that was ahead, by the one that says that it is `now`? Such a backup is the
+    /// newest for long, and stands in nobody's place.
+    pub fn is_ahead(&self, now: SystemTime) -> bool {
+        self.time() > now + Duration::from_secs(AHEAD)
     }
 
     /// How long ago that was, in seconds.

@@ -16,7 +16,7 @@ use super::depot::{Depot, DepotError, Stored};
 use super::etcdctl::{Etcdctl, EtcdctlError};
 use super::journal::Journal;
 use super::manifest::Label;
-use super::name::BackupName;
+use super::name::{AHEAD, BackupName};
 use super::prune::Rules;
 use super::settings::Settings;
 use turn::Turned;
@@ -123,7 +123,10 @@ pub fn take(settings: &Settings, asked: Asked) -> Result<Outcome, TakeError> {
     let now = seconds(SystemTime::now());
     let saved = book.change(now, |journal| {
         journal.stored = stored.map(|all| all.len());
+        // What a clock said that was ahead is not waited for.
+        journal.newest = journal.newest.filter(|at| *at <= now + AHEAD);
         note(journal, now, &result);
+        let newest = newest.filter(|name| !name.is_ahead(SystemTime::now()));
         journal.newest = journal.newest.max(newest.map(|name| name.seconds));
         due(settings, journal);
     });

@@ -20,6 +20,7 @@ mod order;
 mod scripts;
 mod snapshot;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -34,7 +35,7 @@ use look::Look;
 
 pub use first::{choose_first, version_of};
 pub use keys::usable;
-pub use look::under_way;
+pub use look::{made_everywhere, quorum, under_way};
 pub use order::steps;
 pub use snapshot::{Facts, Snapshot};
 
@@ -55,6 +56,8 @@ pub struct Restoring {
     pub away: Vec<String>,
     /// The hosts that leave and answer.
     pub leaving: Vec<Host>,
+    /// The restores of which hosts knew when the plan was made.
+    pub made: BTreeMap<String, BTreeSet<String>>,
     /// The hosts on which another restore was under way, in whose place this one is.
     pub given_up: Vec<Host>,
 }

@@ -46,6 +46,11 @@ impl Stored {
         let whole = self.label.as_ref().is_some_and(|label| label.manifest.is_whole());
         self.fault.is_none() && whole
     }
+
+    /// Does it stand in the place of older ones?
+    pub fn stands(&self, now: SystemTime) -> bool {
+        self.is_good() && !self.name.is_ahead(now)
+    }
 }
 
 /// The names in a folder, the newest first.

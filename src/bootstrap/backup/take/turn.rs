@@ -33,7 +33,8 @@ pub(super) struct Ours {
     slot: Slot,
     /// For how many seconds others remember that it is done: until the next one has begun everywhere.
     remember: u64,
-    _claim: Claim,
+    /// None where etcd has no room for it: then each goes by its rank alone.
+    _claim: Option<Claim>,
 }
 
 impl Ours {
@@ -78,7 +79,12 @@ pub(super) fn wait(
             Turn::TooLate(by) => return Err(TakeError::TooLate(by)),
             Turn::Wait(time) => sleep(time),
             Turn::Claim => {
-                if let Some(claim) = slot.claim(control, &settings.host)? {
+                let claim = match slot.claim(control, &settings.host) {
+                    // That is when a backup is wanted most.
+                    Err(error) if error.is_full() => Some(None),
+                    claim => claim?.map(Some),
+                };
+                if let Some(claim) = claim {
                     let remember = next.saturating_sub(now) + 3600;
                     return Ok(Turned::Ours(Ours { slot, remember, _claim: claim }));
                 }

@@ -28,10 +28,13 @@ pub const FILES: [(&str, bool); 9] = [
     (ENCRYPTION, false),
 ];
 
-/// The archive of them on an etcd host.
+/// The archive of them on an etcd host, plain and encrypted.
+pub(super) const ARCHIVES: [&str; 2] =
+    ["/etc/apiproxy/backup/cluster-files.tar", "/etc/apiproxy/backup/cluster-files.tar.age"];
+
+/// The one that there is.
 pub(super) fn archive(recipients: &[String]) -> String {
-    let ending = if recipients.is_empty() { "" } else { ".age" };
-    format!("/etc/apiproxy/backup/cluster-files.tar{ending}")
+    ARCHIVES[usize::from(!recipients.is_empty())].to_owned()
 }
 
 /// Those of a control plane.

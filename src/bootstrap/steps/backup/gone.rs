@@ -5,11 +5,14 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
+use super::cluster_files::{ARCHIVES, SUMS};
 use super::config::S3_CA;
 use super::unit::{DRILL_TIMER, TIMER};
 use super::{AUTHORIZED_KEYS, FOLDER, GONE, HOME, IDENTITY, KNOWN_HOSTS, USER};
 use crate::bootstrap::backup::fleet::COPIES;
-use crate::bootstrap::backup::{CREDENTIALS, DRILL_SETTINGS, DRILL_UNIT, JOURNAL, TEXTFILE, UNIT};
+use crate::bootstrap::backup::{
+    CREDENTIALS, DRILL_SETTINGS, DRILL_UNIT, JOURNAL, SETTINGS, TEXTFILE, UNIT,
+};
 use crate::bootstrap::engine::{Change, Check, Context, Step, StepError, StepId};
 use crate::bootstrap::needs;
 use crate::bootstrap::spec::{Cluster, Host};
@@ -54,14 +57,19 @@ impl Duties {
         }
         match (self.takes, self.drills) {
             (false, false) => files.push(FOLDER.to_owned()),
-            (_, false) => files.push(DRILL_SETTINGS.to_owned()),
-            _ => {}
+            (true, false) => files.push(DRILL_SETTINGS.to_owned()),
+            // The rest of it is of backups: the keys of the cluster among them.
+            (false, true) => {
+                files.extend([SETTINGS, SUMS].map(str::to_owned));
+                files.extend(ARCHIVES.map(str::to_owned));
+            }
+            (true, true) => {}
         }
         if !self.gives {
             files.extend([IDENTITY, KNOWN_HOSTS].map(str::to_owned));
             files.push(format!("{IDENTITY}.pub"));
         }
-        if self.takes && !self.sends {
+        if (self.takes || self.drills) && !self.sends {
             files.extend([CREDENTIALS, S3_CA].map(str::to_owned));
         }
         if !self.keeps {

@@ -10,7 +10,7 @@ use super::scripts::{
     BACK, CARRIED, CLOSE, DONE, HALT, HASHES, IMAGE, KUBELET, MARK_NODE, STOP, STOP_POD, TAKE_OVER,
     waiting, with_data, with_pod,
 };
-use super::{RestoreStep, etcd};
+use super::{RestoreStep, etcd, look};
 use crate::bootstrap::engine::{Context, StepError};
 use crate::bootstrap::render::kubeadm::{control_plane_taints, registry};
 use crate::bootstrap::render::paths::PROXY_PROGRAM;
@@ -33,8 +33,22 @@ const BACKUP: Duration = Duration::from_hours(2);
 
 /// The host remembers that it is under way, in place of another one if there was one.
 pub(super) async fn begin(step: &RestoreStep, cx: &Context) -> Result<(), StepError> {
-    let words = [CURRENT, FOLDER, &step.shared.restore.id];
-    cx.run(&step.host.name, &Command::script(TAKE_OVER, words)).await?;
+    let (restore, name) = (&step.shared.restore, step.host.name.as_str());
+    let known = step.shared.made.get(name);
+    let made = look::made(cx, name).await?;
+    let other =
+        made.iter().find(|id| **id != restore.id && known.is_some_and(|all| !all.contains(*id)));
+    if let Some(other) = other {
+        return Err(StepError::Refused {
+            reason: format!(
+                "{name}: another restore ({other}) was begun there since the plan was made"
+            ),
+            remedy: "see what came of it (`apiproxy bootstrap status`), and look at a new plan"
+                .to_owned(),
+        });
+    }
+    let words = [CURRENT, FOLDER, &restore.id, DATA];
+    cx.run(name, &Command::script(TAKE_OVER, words)).await?;
     let json = step.shared.restore.to_json();
     let json = json.map_err(|error| StepError::Unverified(error.to_string()))?;
     Ok(cx.host(&step.host.name)?.write(&File::secret(CURRENT, json)).await?)
@@ -113,7 +127,7 @@ pub(super) async fn stop(step: &RestoreStep, cx: &Context) -> Result<(), StepErr
     let leaves = !step.shared.is_member(&step.host);
     if step.shared.is_stacked() {
         let (source, leaves) = (word(source, "source"), word(leaves, "leaves"));
-        let words = [&folder, restore.id.as_str(), DATA, MARK, source, leaves];
+        let words = [&folder, restore.id.as_str(), DATA, MARK, source, leaves, CURRENT];
         let command = Command::script(&with_pod(STOP_POD), words).timeout(LARGE);
         return cx.run(name, &command).await.map(drop);
     }
@@ -130,6 +144,7 @@ pub(super) async fn stop(step: &RestoreStep, cx: &Context) -> Result<(), StepErr
         INITIAL,
         PKI,
         &local,
+        CURRENT,
     ];
     let script = etcd::with_etcdctl(&with_data(STOP));
     let command = Command::script(&script, words).timeout(LARGE);

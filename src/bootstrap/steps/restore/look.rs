@@ -3,11 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
+use serde_json::json;
 
 use super::scripts::{LOOK, with_pod};
 use crate::bootstrap::engine::{Context, StepError};
-use crate::bootstrap::restore::{CURRENT, MARK, Restore};
-use crate::bootstrap::steps::etcd::paths::{DATA, UNIT};
+use crate::bootstrap::kubernetes::etcd_command;
+use crate::bootstrap::restore::{CURRENT, FOLDER, MARK, Restore};
+use crate::bootstrap::spec::{Cluster, Host, Topology};
+use crate::bootstrap::steps::etcd;
+use crate::bootstrap::steps::etcd::paths::{DATA, UNIT, local_url};
 use crate::bootstrap::transport::Command;
 
 /// How a host stands.
@@ -87,6 +91,43 @@ impl Look {
     pub(super) fn is_closed(&self) -> bool {
         !self.current && !self.other
     }
+}
+
+/// The numbers of all restores of which a host has a folder.
+pub(super) async fn made(cx: &Context, host: &str) -> Result<BTreeSet<String>, StepError> {
+    const SCRIPT: &str = r#"ls "$1" 2>/dev/null || true"#;
+    let names = cx.run(host, &Command::script(SCRIPT, [FOLDER])).await?.text();
+    Ok(names
+        .lines()
+        .filter(|name| CURRENT != format!("{FOLDER}/{name}"))
+        .map(str::to_owned)
+        .collect())
+}
+
+/// The same of all hosts. Those that do not answer are passed over.
+pub async fn made_everywhere(cx: &Context) -> BTreeMap<String, BTreeSet<String>> {
+    let ask = cx.hosts.keys().map(|host| async move { (host.clone(), made(cx, host).await) });
+    join_all(ask).await.into_iter().filter_map(|(host, made)| Some((host, made.ok()?))).collect()
+}
+
+/// A host whose member answers a read that needs a quorum: then nothing has been lost yet.
+pub async fn quorum(cx: &Context, cluster: &Cluster) -> Option<String> {
+    const HEALTH: &str = r#"ctl --endpoints="$1" get health"#;
+    let ask = |host: &Host| {
+        let command = match cluster.topology {
+            Topology::External => Command::script(&etcd::with_etcdctl(HEALTH), [local_url()]),
+            // The key is `health`.
+            Topology::Stacked => etcd_command("/v3/kv/range", &json!({ "key": "aGVhbHRo" })),
+        };
+        let name = host.name.clone();
+        async move {
+            let output = cx.host(&name).ok()?.run(&command).await.ok()?;
+            let stacked = cluster.topology == Topology::Stacked;
+            let answers = output.ok() && (!stacked || output.text().contains("\"revision\""));
+            answers.then_some(name)
+        }
+    };
+    join_all(cluster.etcd_hosts().map(ask)).await.into_iter().flatten().next()
 }
 
 /// The restores that are under way, by host. Hosts that do not answer are passed over.

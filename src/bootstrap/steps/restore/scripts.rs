@@ -28,11 +28,21 @@ const POD_RUNS: &str = r"
 pod_runs() { grep -qzxs -e '--data-dir=/var/lib/etc[d]' /proc/[0-9]*/cmdline; }
 ";
 
-/// Prints the database of a member: the one in place, or else the one that was moved aside last.
+/// `given_up FILE FOLDER` prints the number of the restore in whose place this one is: the file is that of the
+/// restore under way, the folder this one's. `data_of DATA FILE FOLDER` prints the database that a member
+/// had before any restore that is not over touched it.
 const DATA_OF: &str = r#"
+given_up() {
+    if [ -s "$2/instead-of" ]; then cat "$2/instead-of"; return; fi
+    old=$(sed -n 's/^ *"id": *"\([^"]*\)".*/\1/p' "$1" 2>/dev/null | head -n 1)
+    [ "$old" = "${2##*/}" ] || echo "$old"
+}
 data_of() {
+    old=$(given_up "$2" "$3")
+    if [ -n "$old" ] && [ -e "$1/before-$old/snap/db" ]; then echo "$1/before-$old/snap/db"; return; fi
     if [ -e "$1/member/snap/db" ]; then echo "$1/member/snap/db"; return; fi
-    ls -td "$1"/before-*/snap/db 2>/dev/null | head -n 1
+    echo "there are no data of a member in $1" >&2
+    return 1
 }
 "#;
 
@@ -46,9 +56,12 @@ pub(super) fn with_data(script: &str) -> String {
     format!("{DATA_OF}{script}")
 }
 
-/// Prints how many bytes the database has that is restored: `$1` the copy of it, `$2` the folder of its data.
+/// Prints how many bytes the database has that is restored: `$1` the copy of it, `$2` the folder of its data,
+/// `$3` the file of the restore under way, `$4` the folder of this one.
 pub(super) const SIZE: &str = r#"
-if [ -e "$1" ]; then stat -c %s "$1"; else stat -c %s "$(data_of "$2")"; fi
+if [ -e "$1" ]; then stat -c %s "$1"; exit; fi
+file=$(data_of "$2" "$3" "$4")
+stat -c %s "$file"
 "#;
 
 /// Prints how many bytes a reset carries to another file system, since the data `$1` have one of their own.
@@ -81,7 +94,8 @@ exit 0
 "#;
 
 /// Another restore was under way here, and gives way to this one: what it moved aside is taken over. `$1`
-/// the file of the restore under way, `$2` the folder of all, `$3` the number of the one that begins.
+/// the file of the restore under way, `$2` the folder of all, `$3` the number of the one that begins, `$4` the
+/// folder of etcd's data.
 pub(super) const TAKE_OVER: &str = r#"
 # take over what another restore moved aside
 old=$(sed -n 's/^ *"id": *"\([^"]*\)".*/\1/p' "$1" 2>/dev/null | head -n 1)
@@ -96,7 +110,8 @@ for file in "$2/$old"/manifests/*.yaml; do
     fi
 done
 if [ -e "$2/$old/source.db" ] && [ ! -e "$2/$3/source.db" ]; then ln "$2/$old/source.db" "$2/$3/source.db"; fi
-rm -f "$2/$old/snapshot.db"
+rm -rf "$2/$old/snapshot.db" "$4/restoring-$old"
+echo "$old" >"$2/$3/instead-of"
 "#;
 
 /// `$1` the restore's folder, `$2` the apiserver's port. With `$3` the certificates for etcd go aside.
@@ -122,7 +137,7 @@ wait_until 180 'its programs still run after 3 min; does kubelet run there? see 
 /// With `ctl` and [`with_data`]. `$1` the restore's folder, `$2` its number, `$3` etcd's unit, `$4` its data, `$5` the mark
 /// in them, `$6` `source` if the data are wanted, `$7` `leaves` if it is to stay stopped, `$8` `anew` if
 /// its certificates go aside, `$9` the settings of a first start, `${10}` the folder of certificates,
-/// `${11}` the member's own URL.
+/// `${11}` the member's own URL, `${12}` the file of the restore under way.
 pub(super) const STOP: &str = r#"
 # stop etcd and move its data aside
 umask 077
@@ -130,10 +145,12 @@ mkdir -p "$1/done"
 own=$(cat "$4/member/$5" 2>/dev/null || true)
 if [ "$6" = source ] && [ ! -e "$1/source.db" ]; then
     rm -f "$1/source.part"
-    if ! ctl --endpoints="${11}" snapshot save "$1/source.part" >/dev/null 2>&1; then
+    file=$(data_of "$4" "${12}" "$1")
+    if [ "$file" != "$4/member/snap/db" ] || ! ctl --endpoints="${11}" endpoint status >/dev/null 2>&1 ||
+        ! ctl --command-timeout=15m --endpoints="${11}" snapshot save "$1/source.part" >/dev/null 2>&1; then
         rm -f "$1/source.part"*
         systemctl stop "$3" 2>/dev/null || true
-        cp "$(data_of "$4")" "$1/source.part"
+        cp "$file" "$1/source.part"
     fi
     sync "$1/source.part"
     mv "$1/source.part" "$1/source.db"
@@ -157,7 +174,8 @@ fi
 "#;
 
 /// The same of a static pod. `$1` the restore's folder, `$2` its number, `$3` the data, `$4` the mark in
-/// them, `$5` `source` if the data are wanted, `$6` `leaves` if the host is no control plane any more.
+/// them, `$5` `source` if the data are wanted, `$6` `leaves` if the host is no control plane any more, `$7` the
+/// file of the restore under way.
 pub(super) const STOP_POD: &str = r#"
 # stop etcd and move its data aside
 umask 077
@@ -165,10 +183,15 @@ mkdir -p "$1/done" "$1/manifests"
 own=$(cat "$3/member/$4" 2>/dev/null || true)
 if [ "$5" = source ] && [ ! -e "$1/source.db" ]; then
     rm -f "$1/source.part"
+    file=$(data_of "$3" "$7" "$1")
     pki=/etc/kubernetes/pki/etcd
-    ETCDCTL_API=3 etcdctl --dial-timeout=2s --command-timeout=10m --endpoints=https://127.0.0.1:2379 \
-        --cacert=$pki/ca.crt --cert=$pki/healthcheck-client.crt --key=$pki/healthcheck-client.key \
-        snapshot save "$1/source.part" >/dev/null 2>&1 || rm -f "$1/source.part"*
+    ctl() {
+        ETCDCTL_API=3 etcdctl --dial-timeout=2s --endpoints=https://127.0.0.1:2379 --cacert=$pki/ca.crt \
+            --cert=$pki/healthcheck-client.crt --key=$pki/healthcheck-client.key "$@" >/dev/null 2>&1
+    }
+    if [ "$file" = "$3/member/snap/db" ] && ctl --command-timeout=3s endpoint status; then
+        ctl --command-timeout=15m snapshot save "$1/source.part" || rm -f "$1/source.part"*
+    fi
 fi
 file=/etc/kubernetes/manifests/etcd.yaml
 if [ -e "$file" ] && [ "$own" != "$2" ]; then mv -f "$file" "$1/manifests/"; fi
@@ -177,7 +200,7 @@ if [ "$own" != "$2" ]; then
     wait_until 120 'its etcd still runs after 2 min; does kubelet run there? see crictl ps' gone
 fi
 if [ "$5" = source ] && [ ! -e "$1/source.db" ]; then
-    [ -e "$1/source.part" ] || cp "$(data_of "$3")" "$1/source.part"
+    [ -e "$1/source.part" ] || cp "$file" "$1/source.part"
     sync "$1/source.part"
     mv "$1/source.part" "$1/source.db"
 fi

@@ -10,7 +10,7 @@ use super::scripts::{SIZE, with_data};
 use crate::bootstrap::backup::fleet::{FetchError, fetch_file};
 use crate::bootstrap::backup::{Contents, ContentsError, check_sum};
 use crate::bootstrap::engine::{Context, StepError};
-use crate::bootstrap::restore::{Restore, Source};
+use crate::bootstrap::restore::{CURRENT, Restore, Source};
 use crate::bootstrap::steps::etcd::paths::DATA;
 use crate::bootstrap::transport::Command;
 
@@ -54,7 +54,8 @@ impl Snapshot {
                 .map(|found| found.len())
                 .map_err(|error| StepError::Unverified(error.to_string())),
             Source::Member(host) => {
-                let words = [restore.file("source.db"), DATA.to_owned()];
+                let (file, folder) = (restore.file("source.db"), restore.folder());
+                let words = [&file, DATA, CURRENT, &folder];
                 let output = cx.run(host, &Command::script(&with_data(SIZE), words)).await?;
                 let size = output.text().trim().parse();
                 size.map_err(|_| StepError::Unverified(format!("{host}: its database has no size")))

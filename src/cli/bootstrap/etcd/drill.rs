@@ -12,10 +12,10 @@ use super::{note, told};
 use crate::bootstrap::backup::fleet::{self, Copy, Depth, Fleet};
 use crate::bootstrap::backup::{BackupName, Identities, Label, Report, drill};
 use crate::bootstrap::render::paths::PROXY_PROGRAM;
+use crate::bootstrap::scratch::Scratch;
 use crate::bootstrap::transport::Command;
 use crate::cli::bootstrap::access::{Access, Form, Site};
 use crate::cli::bootstrap::job::interrupts;
-use crate::cli::bootstrap::scratch::Scratch;
 use crate::cli::{CliError, output, runtime};
 
 /// How long a drill with 8 GiB may take.
@@ -150,7 +150,9 @@ async fn on(args: &Args, host: &str) -> Result<Report, CliError> {
     let site = args.access.open("etcd-drill")?;
     let (name, copies) = find(args, &site, Some(host)).await?;
     let folder = copies.first().map(|copy| copy.place.folder.clone()).unwrap_or_default();
-    let mut words = vec![PROXY_PROGRAM, "bootstrap", "etcd", "drill", "--local", "-o", "json"];
+    // As the timer's: /tmp is often held in memory.
+    let mut words = vec!["env", "TMPDIR=/var/tmp", PROXY_PROGRAM, "bootstrap", "etcd", "drill"];
+    words.extend(["--local", "-o", "json"]);
     let name = name.to_string();
     words.extend(["--directory", &folder, &name]);
     let key = identity(args.identity.as_deref())?;

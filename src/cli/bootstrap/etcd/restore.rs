@@ -3,7 +3,7 @@
 mod choose;
 mod places;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -12,6 +12,7 @@ use super::drill::identity_of;
 use crate::bootstrap::backup::{BackupName, Opened};
 use crate::bootstrap::engine::StepError;
 use crate::bootstrap::restore::{BUMP, Leaving, Restore, Source};
+use crate::bootstrap::scratch::Scratch;
 use crate::bootstrap::spec::{Cluster, Draft, Host, Loaded, Topology};
 use crate::bootstrap::steps::documents::Rendered;
 use crate::bootstrap::steps::restore::{self, Restoring, Snapshot};
@@ -22,15 +23,15 @@ use crate::cli::bootstrap::file::Writing;
 use crate::cli::bootstrap::job::{
     Consent, Ending, Job, Question, conclude, interrupts, unless_ended,
 };
-use crate::cli::bootstrap::scratch::Scratch;
 use crate::cli::{CliError, output, runtime};
 
 /// Flags of `etcd restore`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The newest backup is taken that is whole and whose copy was just read and found intact, on a host or in a
-bucket, and it is opened and read here before anything stops. A bucket (`spec.etcd.backup.s3`) is asked from
-here: it needs none of the hosts. The plan is shown first: what stops, what is lost, on which hosts.
+The newest backup is taken that is whole, from a host or a bucket (`spec.etcd.backup.s3`, which is asked from
+here and needs none of the hosts). It is fetched, opened and compared with its label before anything stops;
+one that is damaged gives way to the one before it. The plan is shown first: what stops, what is lost, on
+which hosts. Where etcd still has a quorum, the cluster's name is asked for.
 
 Then: the hosts are prepared, and asked whether they have the tool and the room; apiservers,
 controller-managers and schedulers stop; etcd stops, and its data are moved aside (/var/lib/etcd/before-*,
@@ -41,7 +42,8 @@ they had in /etc/kubernetes is kept beside the restore) and join it as new ones 
 those that there are. Then kubelets come back, Nodes of hosts that are gone are taken away, and a backup is
 taken. A host that carries etcd and does not answer is replaced by a spare of the file that does.
 
-A run that was cut off goes on when the same command is run again, from any machine.
+A run that was cut off goes on when the same command is run again: the hosts remember it. With external etcd
+the machine needs the key of etcd's authority (~/.local/state/apiproxy/NAME/pki).
 
 Examples:
   apiproxy bootstrap etcd restore                              # the newest backup
@@ -102,9 +104,6 @@ fn failed(error: impl std::fmt::Display) -> CliError {
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let said = load(args.whole.file())?;
     let before = Arc::new(said.cluster.clone());
-    if let Some(host) = args.from_member.as_ref().filter(|name| !is_member(&before, name)) {
-        return Err(wrong(format!("{host} is no etcd host of the file")));
-    }
     // A wrong name is told before any host is reached.
     let places = places::asked(&before, &args.place).map_err(wrong)?;
     let asked = draft(&said, &places)?;
@@ -163,7 +162,7 @@ async fn job(
     let before = &before;
     let names: Vec<_> = site.cx.hosts.keys().cloned().collect();
     let away = remove::unreachable(&site.cx, names.iter().map(String::as_str)).await;
-    let away = away.map_err(failed)?;
+    let mut away = away.map_err(failed)?;
     let found = restore::under_way(&site.cx).await;
     let found = if args.anew { found.unwrap_or_default() } else { found.map_err(failed)? };
     // The one that was begun last.
@@ -171,7 +170,11 @@ async fn job(
     let known = known.filter(|_| !args.anew).cloned();
     if let Some(known) = &known {
         choose::must_be_asked(args, known)?;
+    } else if let Some(host) = args.from_member.as_ref().filter(|name| !is_member(before, name)) {
+        return Err(wrong(format!("{host} is no etcd host of the file")));
     }
+    let remembered = remembered(before, &found);
+    away.extend(reach_remembered(site, &remembered).await?);
     let chosen = choose::source(args, site, known.as_ref(), folder).await?;
     let places = match &known {
         Some(known) => known.leaving.iter().map(|(old, l)| (old.clone(), l.by.clone())).collect(),
@@ -188,22 +191,40 @@ async fn job(
     }
     let lost: Vec<_> = after.etcd_hosts().filter_map(|host| away.get(&host.name)).collect();
     if let Some(lost) = lost.first() {
-        return Err(failed(format!(
-            "{lost}; name a spare that takes its place with --place, or bring it back"
-        )));
+        let how = if known.is_some() {
+            "give --anew with --place and a spare that takes its place"
+        } else {
+            "name a spare that takes its place with --place"
+        };
+        return Err(failed(format!("{lost}; {how}, or bring it back")));
     }
-    let leaving = |(old, new): &(String, String)| {
-        let host = before.host(old)?;
-        Some((old.clone(), Leaving { address: host.address, by: new.clone() }))
-    };
-    let leaving: BTreeMap<_, _> = places.iter().filter_map(leaving).collect();
+    let mut leaving = BTreeMap::new();
+    for (old, new) in &places {
+        let Some(host) = remembered.get(old).or_else(|| before.host(old)) else {
+            return Err(failed(format!(
+                "the file names {old} no more, and no host remembers a restore in which {new} takes its place: \
+                 if that is over, leave --place out; if not, put {old} into the file again"
+            )));
+        };
+        leaving.insert(old.clone(), Leaving { address: host.address, by: new.clone() });
+    }
     let restore = match &known {
         Some(known) => known.clone(),
         None => begun(site, &after, &chosen, leaving).await.map_err(failed)?,
     };
     let mut notes = chosen.notes;
     notes.extend(notes_of(known.as_ref(), &restore, &away, before));
-    let leaving = reach_leaving(site, &restore, &after, &away).await?;
+    let mut question = Question::Yes("Restore it so?");
+    if known.is_none()
+        && let Some(host) = restore::quorum(&site.cx, before).await
+    {
+        notes.push(format!(
+            "etcd has a quorum ({host} answers): nothing is lost yet, and what was written since is thrown away."
+        ));
+        question = Question::Name(before.name.clone());
+    }
+    let made = restore::made_everywhere(&site.cx).await;
+    let leaving = stopping_for_good(before, &after, &restore, &found, &remembered, &away);
     if restore.new_authority {
         notes.push(format!(
             "The key of etcd's authority is not here ({}): etcd gets a new authority, and all \
@@ -223,6 +244,7 @@ async fn job(
         files: chosen.files,
         away: away.into_keys().collect(),
         leaving,
+        made,
         given_up,
     });
     restore::usable(&site.cx, &restoring).await.map_err(failed)?;
@@ -233,7 +255,6 @@ async fn job(
     notes.extend(stays.clone());
     let job = Job::new(site, "apiproxy bootstrap etcd restore", &steps)?;
     let draft = draft.and_then(|draft| args.file.wanted(&draft));
-    let question = Question::Yes("Restore it so?");
     Ok((Job { notes, draft, question, guarded: None, ..job }, stays))
 }
 
@@ -298,33 +319,52 @@ fn notes_of(
     notes
 }
 
-/// The hosts that leave and answer, also when the file does not name them any more.
-async fn reach_leaving(
-    site: &mut Site,
-    restore: &Restore,
-    after: &Cluster,
-    away: &BTreeMap<String, String>,
-) -> Result<Vec<Host>, CliError> {
-    let mut leaving = Vec::new();
-    for (name, Leaving { address, .. }) in &restore.leaving {
-        if away.contains_key(name) {
-            continue;
-        }
+/// The hosts that the file does not name any more, since a restore that is under way wrote it.
+fn remembered(before: &Cluster, found: &BTreeMap<String, Restore>) -> BTreeMap<String, Host> {
+    let leaving = found.values().flat_map(|restore| &restore.leaving);
+    let host = |(name, Leaving { address, .. }): (&String, &Leaving)| {
         let extra = remove::Extra {
             name: name.clone(),
             address: Some(*address),
             is_etcd_host: true,
             ..remove::Extra::default()
         };
-        let known = site.cluster.host(name).cloned().or_else(|| extra.host(after));
-        let Some(host) = known else { continue };
-        site.reach_too(&host);
-        leaving.push(host);
+        Some((name.clone(), extra.host(before)?))
+    };
+    leaving.filter(|(name, _)| before.host(name).is_none()).filter_map(host).collect()
+}
+
+/// Makes a way to them; comes back with those that do not answer.
+async fn reach_remembered(
+    site: &mut Site,
+    remembered: &BTreeMap<String, Host>,
+) -> Result<BTreeMap<String, String>, CliError> {
+    for host in remembered.values() {
+        site.reach_too(host);
     }
-    let names = leaving.iter().map(|host| host.name.as_str());
-    let dead = remove::unreachable(&site.cx, names).await.map_err(failed)?;
-    leaving.retain(|host| !dead.contains_key(&host.name));
-    Ok(leaving)
+    let names = remembered.keys().map(String::as_str);
+    remove::unreachable(&site.cx, names).await.map_err(failed)
+}
+
+/// The hosts whose etcd stops for good, and that answer: those whose places others take, and all that a
+/// restore in whose place this one is had begun to change.
+fn stopping_for_good(
+    before: &Cluster,
+    after: &Cluster,
+    restore: &Restore,
+    found: &BTreeMap<String, Restore>,
+    remembered: &BTreeMap<String, Host>,
+    away: &BTreeMap<String, String>,
+) -> Vec<Host> {
+    let mut names = BTreeSet::new();
+    for restore in found.values().chain([restore]) {
+        names.extend(restore.leaving.keys());
+        names.extend(restore.leaving.values().map(|leaving| &leaving.by));
+        names.extend(&restore.first);
+    }
+    let stops = |name: &&String| !is_member(after, name) && !away.contains_key(*name);
+    let host = |name: &String| before.host(name).or_else(|| remembered.get(name)).cloned();
+    names.into_iter().filter(stops).filter_map(host).collect()
 }
 
 /// The cluster and the file in which spares have the places of others; none if nothing changes.

@@ -71,7 +71,10 @@ pub(super) async fn source(
     }
     let mut places = places(&site.cluster)?;
     places.extend(fleet::of_former_spares(&site.cluster));
-    let mut fleet = Fleet::survey(&site.cx, &site.cluster.name, &places, Depth::Hosts).await;
+    // Hosts that the file does not name any more, since a run before this one wrote it.
+    let gone = site.cx.hosts.keys().filter(|name| site.cluster.host(name).is_none());
+    places.extend(gone.flat_map(|name| fleet::of_host(&site.cluster, name)));
+    let mut fleet = Fleet::survey(&site.cx, &site.cluster.name, &places, Depth::Labels).await;
     let mut passed_over = Vec::new();
     loop {
         let (name, copies) = pick(args, site, &fleet, wanted)?;
@@ -90,7 +93,7 @@ pub(super) async fn source(
     }
 }
 
-/// What is said of a copy that did not come out of its bucket as it was sent.
+/// What is said of a copy that is not as its label says.
 const DAMAGED: &str = "it is damaged: its checksum does not fit";
 
 /// The keys of the cluster as the control plane has them whose data are taken: spares need them.
@@ -106,7 +109,7 @@ async fn files_of(site: &Site, host: &str) -> Result<Vec<(String, Vec<u8>)>, Cli
     Ok(files)
 }
 
-/// The copies of a backup that were read and are intact, or are compared when they are fetched.
+/// The copies of a backup that nothing is known against; they are compared when they are fetched.
 fn pick<'a>(
     args: &Args,
     site: &Site,
@@ -114,7 +117,10 @@ fn pick<'a>(
     wanted: Option<&BackupName>,
 ) -> Result<(&'a BackupName, Vec<&'a Copy>), CliError> {
     let ours = |name: &BackupName| name.cluster == site.cluster.name;
-    let early = |name: &BackupName| args.before.is_none_or(|time| name.time() < time);
+    let now = SystemTime::now();
+    let early = |name: &BackupName| {
+        args.before.is_none_or(|time| name.time() < time) && !name.is_ahead(now)
+    };
     let intact = |copies: &'a [Copy]| -> Vec<&'a Copy> {
         copies.iter().filter(|copy| copy.is_usable()).collect()
     };
@@ -176,7 +182,19 @@ async fn fetch(
             move || open(&bundle, &label, &keys, &snapshot)
         };
         let opened = tokio::task::spawn_blocking(work).await.map_err(failed)?;
-        let mut opened = opened.map_err(|error| not_opened(site, name, &error))?;
+        let mut opened = match opened {
+            Ok(opened) => opened,
+            Err(error) if is_of_keys(&error) => return Err(not_opened(site, name, &error)),
+            Err(error) => {
+                faults.push(format!("{}: {error}", copy.place.host));
+                for file in [&bundle, &snapshot] {
+                    let _ = std::fs::remove_file(file);
+                }
+                continue;
+            }
+        };
+        // Nothing else is ever put back.
+        opened.files.retain(|(path, _)| CLUSTER_FILES.iter().any(|(ours, _)| ours == path));
         if site.cluster.topology == Topology::External {
             // The authority of an external etcd is not the backup's to say.
             opened.files.retain(|(path, _)| !path.starts_with("/etc/kubernetes/pki/etcd/"));
@@ -190,13 +208,19 @@ async fn fetch(
     Err(CliError::Failed(format!("{name} could not be fetched: {}", faults.join("; "))))
 }
 
+/// Does another key open it? Then other copies do not help.
+fn is_of_keys(error: &OpenError) -> bool {
+    use SealError::{Sealed, WrongIdentity};
+    let seal = match error {
+        OpenError::Bundle(BundleError::Seal(seal)) | OpenError::Keys(seal) => seal,
+        _ => return false,
+    };
+    matches!(seal, Sealed | WrongIdentity)
+}
+
 fn not_opened(site: &Site, name: &BackupName, error: &OpenError) -> CliError {
-    let sealed = matches!(
-        error,
-        OpenError::Bundle(BundleError::Seal(SealError::Sealed | SealError::WrongIdentity))
-    );
     let recipients = site.cluster.etcd.backup.as_ref().map(|backup| backup.recipients.join(", "));
-    let recipients = recipients.filter(|all| sealed && !all.is_empty());
+    let recipients = recipients.filter(|all| !all.is_empty());
     let recipients = recipients.map(|all| format!(" (the file names {all})")).unwrap_or_default();
     CliError::Failed(format!("{name} cannot be opened: {error}{recipients}"))
 }

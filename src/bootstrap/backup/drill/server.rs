@@ -74,7 +74,7 @@ pub(super) async fn restore(snapshot: &Path, data: &Path) -> Result<(), DrillErr
     Err(failed(said))
 }
 
-/// What a scratch etcd says of what it holds.
+/// What it says of what it holds.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     pub(super) revision: i64,
@@ -98,7 +98,7 @@ struct Range {
 
 /// An etcd that is running.
 #[derive(Debug)]
-pub(super) struct Scratch {
+pub(super) struct Server {
     child: Child,
     endpoint: String,
 }
@@ -127,7 +127,7 @@ fn own_counts(all: u64, begin: &BTreeMap<&str, u64>) -> BTreeMap<String, u64> {
     own
 }
 
-impl Drop for Scratch {
+impl Drop for Server {
     /// Killed and waited for: what it writes must not come back after its folder is removed.
     fn drop(&mut self) {
         // It may have ended.
@@ -139,7 +139,7 @@ impl Drop for Scratch {
     }
 }
 
-impl Scratch {
+impl Server {
     /// Starts it; its log goes into the folder.
     pub(super) async fn start(folder: &Path, data: &Path) -> Result<Self, DrillError> {
         let log = folder.join("etcd.log");
@@ -151,13 +151,13 @@ impl Scratch {
         command.env("ETCD_UNSUPPORTED_ARCH", std::env::consts::ARCH.replace("aarch64", "arm64"));
         command.stdout(out.try_clone()?).stderr(out);
         let child = command.spawn().map_err(|error| failed(format!("setpriv(1): {error}")))?;
-        let mut scratch = Self { child, endpoint: client };
+        let mut server = Self { child, endpoint: client };
         let begin = Instant::now();
         loop {
-            if scratch.etcdctl(&["endpoint", "health"]).await?.is_ok() {
-                return Ok(scratch);
+            if server.etcdctl(&["endpoint", "health"]).await?.is_ok() {
+                return Ok(server);
             }
-            if let Some(status) = scratch.child.try_wait()? {
+            if let Some(status) = server.child.try_wait()? {
                 let said = std::fs::read_to_string(&log).unwrap_or_default();
                 let said = said.lines().next_back().unwrap_or_default();
                 if said.contains("failed to execute") {

@@ -1,19 +1,19 @@
-//! A folder for what a command fetches, for its user alone. One that a killed run has left is taken away by
+//! A folder for what a command fetches or makes for a while, for its user alone. One that a killed run has left is taken away by
 //! the next: it may hold all that a cluster keeps secret.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// So old must a folder be that nobody seems to use: one that is just made is not locked yet.
 const SETTLED: Duration = Duration::from_mins(1);
 
-/// It is gone when this is dropped.
+/// It is gone when this is dropped, even if what was killed a moment ago still wrote into it.
 #[derive(Debug)]
-pub(super) struct Scratch {
-    folder: tempfile::TempDir,
+pub struct Scratch {
+    folder: PathBuf,
     /// Held as long as the folder is used.
     _lock: File,
 }
@@ -23,7 +23,7 @@ impl Scratch {
     ///
     /// # Errors
     /// If none can be made.
-    pub(super) fn new(prefix: &str) -> io::Result<Self> {
+    pub fn new(prefix: &str) -> io::Result<Self> {
         let parent = std::env::temp_dir();
         sweep(&parent, prefix, SETTLED);
         Self::within(&parent, prefix)
@@ -33,12 +33,25 @@ impl Scratch {
         let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(parent)?;
         let lock = File::open(folder.path())?;
         lock.lock()?;
-        Ok(Self { folder, _lock: lock })
+        Ok(Self { folder: folder.keep(), _lock: lock })
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
-        self.folder.path()
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        for _ in 0..40 {
+            match fs::remove_dir_all(&self.folder) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    std::thread::sleep(Duration::from_millis(25));
+                }
+                _ => return,
+            }
+        }
     }
 }
 
