@@ -8,6 +8,7 @@ mod check;
 mod document;
 mod etcd;
 mod file;
+mod fleet;
 mod job;
 mod kubeconfig;
 mod leaving;
@@ -64,6 +65,9 @@ pub(super) enum Args {
     Kubeconfig(kubeconfig::Args),
     /// Take the cluster apart, or some hosts out of it. Asks for the cluster's name.
     Reset(reset::Args),
+    /// Change several clusters in waves, and look at them as one.
+    #[command(subcommand)]
+    Fleet(fleet::Args),
     /// Back up the cluster, and prove the backups.
     #[command(subcommand)]
     Etcd(etcd::Args),
@@ -84,6 +88,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         Args::Certs(args) => certs::run(args),
         Args::Kubeconfig(args) => kubeconfig::run(args),
         Args::Reset(args) => reset::run(args),
+        Args::Fleet(args) => fleet::run(args),
         Args::Etcd(args) => etcd::run(args),
         Args::Schema => schema::run(),
     }

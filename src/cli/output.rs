@@ -59,6 +59,12 @@ pub(super) fn complain(error: &impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "apiproxy: {error}");
 }
 
+/// Tells the user something beside the output.
+pub(super) fn tell_beside(line: &str) {
+    // As above.
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 /// A plain table with a header, as kubectl prints them: no borders, so that it can be cut and grepped.
 pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();

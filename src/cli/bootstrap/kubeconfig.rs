@@ -64,13 +64,13 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     ))
 }
 
-fn there_is_one(path: &Path) -> CliError {
+pub(super) fn there_is_one(path: &Path) -> CliError {
     let path = path.display();
     CliError::Usage(format!("{path} is there already; give another --output, or --force"))
 }
 
 /// Writes it as a whole or not at all, readable for its owner alone from the start.
-fn save(path: &Path, content: &[u8], force: bool) -> Result<(), CliError> {
+pub(super) fn save(path: &Path, content: &[u8], force: bool) -> Result<(), CliError> {
     let failed = |error: &dyn std::fmt::Display| {
         CliError::Failed(format!("cannot write {}: {error}", path.display()))
     };
