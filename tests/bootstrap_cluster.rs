@@ -4,8 +4,6 @@
 //! them; systemd, sshd, containerd, etcd and the proxies are real.
 #![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
-#[path = "cluster/case.rs"]
-mod case;
 mod common;
 #[path = "cluster/leaving.rs"]
 mod leaving;
@@ -22,7 +20,7 @@ mod view;
 
 use std::time::{Duration, Instant};
 
-use case::Case;
+use common::case::Case;
 use common::machines::Lab;
 use common::{doubles, report};
 use view::{ENDPOINT, are_heard, are_listed, goes_through_its_proxy, kubectl, wait_ready};

@@ -9,6 +9,7 @@
 )]
 
 pub mod bulk;
+pub mod case;
 mod cluster;
 pub mod doubles;
 pub mod machines;
