@@ -21,6 +21,7 @@ pub mod kubeconfig;
 pub mod kubelet;
 pub mod labels;
 mod merge;
+pub mod monitoring;
 pub mod patches;
 pub mod paths;
 pub mod proxy;

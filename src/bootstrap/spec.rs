@@ -11,6 +11,7 @@ mod error;
 mod example;
 mod fleet;
 mod inputs;
+mod monitoring;
 mod overrides;
 mod range;
 mod recipient;
@@ -31,7 +32,7 @@ use crate::config::{Document, read_text};
 
 pub use cluster::{
     Artifacts, Cluster, Cni, Endpoint, Etcd, EtcdBackup, EtcdDrill, Extension, ExtensionKind, Host,
-    Monitoring, Network, Placement, Role, S3, Ssh, Taint, Topology,
+    Network, Placement, Role, S3, Ssh, Taint, Topology,
 };
 pub use credentials::Credentials;
 pub use cron::{CronFields, cron_fields};
@@ -40,6 +41,7 @@ pub use edit::EditError;
 pub use error::{FileFaults, SpecError};
 pub use example::example;
 pub use fleet::{FLEET, Fleet, Member, Wave};
+pub use monitoring::{Alerts, Email, Monitoring, ServicePort, Slack};
 pub use overrides::Overrides;
 pub use range::{Pattern, RangeError};
 pub use reference::{reference, reference_markdown};

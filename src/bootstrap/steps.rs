@@ -8,6 +8,7 @@ pub mod documents;
 pub mod etcd;
 pub mod hosts;
 pub mod kubeconfig;
+pub mod monitoring;
 pub mod recent;
 pub mod remove;
 pub mod replace;
@@ -45,6 +46,7 @@ pub fn all(
     steps.extend(control_plane::steps(shared));
     steps.extend(workers::steps(shared));
     steps.extend(backup::steps(&shared.cluster, sources));
+    steps.extend(monitoring::steps(shared, keys, renewal));
     steps
 }
 

@@ -1,6 +1,7 @@
 //! A double of kube-apiserver: TLS, who asks, what one may, and objects of any known kind in etcd.
 
 mod auth;
+mod meter;
 mod openapi;
 mod rbac;
 mod resources;
@@ -27,6 +28,7 @@ use crate::http::{self, Message};
 use crate::version::Version;
 
 use auth::User;
+use meter::Meter;
 use resources::Target;
 use store::Store;
 
@@ -39,6 +41,7 @@ struct Server {
     store: Store,
     version: Version,
     tls: Arc<ServerConfig>,
+    meter: Meter,
 }
 
 /// Flags that name a file which must be there.
@@ -81,7 +84,12 @@ pub(crate) fn main(arguments: &[String]) -> Result<(), String> {
         &read("tls-cert-file")?,
         &read("tls-private-key-file")?,
     )?);
-    let server = Arc::new(Server { store: Store::new(etcd), version: Version::own(), tls });
+    let server = Arc::new(Server {
+        store: Store::new(etcd),
+        version: Version::own(),
+        tls,
+        meter: Meter::new(),
+    });
     advertise(&server, &line);
 
     let port = line.get("secure-port").unwrap_or("6443");
@@ -96,7 +104,7 @@ pub(crate) fn main(arguments: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-fn tls(ca: &[u8], certificate: &[u8], key: &[u8]) -> Result<ServerConfig, String> {
+pub(crate) fn tls(ca: &[u8], certificate: &[u8], key: &[u8]) -> Result<ServerConfig, String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(ca)? {
         roots.add(certificate).map_err(|error| error.to_string())?;
@@ -152,6 +160,16 @@ impl Server {
         if let Some((status, kind, body)) = self.document(path) {
             return http::answer(stream, status, kind, &body);
         }
+        if path == "/metrics" {
+            return match rbac::check_path(&self.store, user, path) {
+                Ok(()) => {
+                    let text = self.meter.text(&self.store);
+                    http::answer(stream, 200, "text/plain", text.as_bytes())
+                }
+                Err(refusal) => refuse(stream, &refusal),
+            };
+        }
+        let begun = std::time::Instant::now();
         let query = http::query(query);
         let Some(target) = Target::parse(path) else {
             return refuse(stream, &Refusal(404, "NotFound", format!("the server has no {path}")));
@@ -165,6 +183,11 @@ impl Server {
                 self.act(verb, &target, &query, request, user).map(Some)
             }
         });
+        let status = match &result {
+            Ok(done) => done.as_ref().map_or(200, |(status, _)| *status),
+            Err(Refusal(status, ..)) => *status,
+        };
+        self.meter.record(verb, target.kind.name, status, begun.elapsed());
         match result {
             Ok(None) => watch::stream(&self.store, &target, &query, stream),
             Ok(Some((status, value))) => json_answer(stream, status, &value),

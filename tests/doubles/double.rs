@@ -16,6 +16,7 @@ mod http;
 mod kubeadm;
 mod kubeconfig;
 mod kubelet;
+mod metrics;
 mod patch;
 mod pki;
 mod schema;
@@ -24,6 +25,18 @@ mod version;
 
 use std::path::Path;
 use std::process::ExitCode;
+
+/// A scheduler that schedules nothing, and says how it is.
+fn schedule(line: &flags::Line) -> Result<(), String> {
+    if let Some(file) = line.get("authentication-kubeconfig") {
+        let text = std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
+        let (_, ca) = kubeconfig::cluster(&text)?;
+        let address = line.get("bind-address").unwrap_or("0.0.0.0");
+        metrics::serve(&format!("{address}:10259"), &ca)?;
+    }
+    flags::idle();
+    Ok(())
+}
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args();
@@ -35,7 +48,9 @@ fn main() -> ExitCode {
         "kubelet" => kubelet::main(&arguments),
         "kube-apiserver" => apiserver::main(&arguments),
         "kube-controller-manager" => controller_manager::main(&arguments),
-        "kube-scheduler" => flags::KUBE_SCHEDULER.parse(&arguments).map(|_| flags::idle()),
+        "kube-scheduler" => {
+            flags::KUBE_SCHEDULER.parse(&arguments).and_then(|line| schedule(&line))
+        }
         _ => Err(format!("there is no double of {name:?}")),
     };
     match result {

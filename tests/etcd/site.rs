@@ -224,7 +224,7 @@ fn cluster(members: &[u8]) -> Cluster {
             registry: None,
         },
         etcd: Etcd { version: None, extra_args: BTreeMap::new(), backup: None },
-        monitoring: Monitoring { enabled: false, pushgateway: false },
+        monitoring: Monitoring::default(),
         extensions: Vec::new(),
         overrides: Overrides::default(),
         audit: false,

@@ -48,7 +48,7 @@ pub(crate) fn stacked() -> Cluster {
             registry: None,
         },
         etcd: Etcd { version: None, extra_args: BTreeMap::new(), backup: None },
-        monitoring: Monitoring { enabled: false, pushgateway: false },
+        monitoring: Monitoring::default(),
         extensions: Vec::new(),
         overrides: Overrides::default(),
         audit: false,
