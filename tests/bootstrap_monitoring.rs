@@ -18,11 +18,14 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use common::machines::Lab;
-use common::{report, wait_for};
+use common::{doubles, report, wait_for};
 use watched::{NAMES, Watched};
 
 /// Debian's etcd is 3.4, which kubeadm takes until 1.33.
 const VERSION: &str = "v1.33.4";
+
+/// What it is upgraded to.
+const NEXT: &str = "v1.33.5";
 
 /// Within this time people have to know.
 const TOLD: Duration = Duration::from_secs(90);
@@ -60,6 +63,7 @@ fn a_cluster_is_watched_and_people_are_told_once() {
     everything_is_seen(&site);
     data::each_has_data_or_names_what_is_absent(|query| site.series(query));
     two_faults_are_told_once_each(&site);
+    an_upgrade_is_told_to_nobody(&site);
     a_bad_configuration_loses_nothing(&site, &url);
     all_of_it_goes(&site);
 }
@@ -131,6 +135,25 @@ fn two_faults_are_told_once_each(site: &Watched) {
     cp2.exec(&format!("mv /root/kube-apiserver.yaml {manifest}"));
     wait("resolved");
     assert_eq!(site.webhook.of("firing"), both, "nobody is told twice");
+}
+
+fn an_upgrade_is_told_to_nobody(site: &Watched) {
+    if doubles::are_real() {
+        return report("not upgraded: the real programs of KUBEBUILDER_ASSETS are of one version");
+    }
+    let before = site.webhook.told();
+    assert_eq!(site.silences("m3"), BTreeSet::new());
+    site.case.offer(NEXT);
+    site.case.done(&["upgrade", "--to", NEXT, "--yes", "--write"]);
+    let mut silences = BTreeSet::from(["cluster=test".to_owned()]);
+    for host in ["cp1", "cp2", "w1"] {
+        silences.extend(["instance", "backend"].map(|label| format!("{label}={host}")));
+    }
+    // It was told to the first Alertmanager; they tell each other.
+    wait_for("the silences are known everywhere", Duration::from_secs(30), || {
+        (site.silences("m3") == silences).then_some(())
+    });
+    assert_eq!(site.webhook.told(), before);
 }
 
 fn a_bad_configuration_loses_nothing(site: &Watched, url: &str) {

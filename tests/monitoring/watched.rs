@@ -79,6 +79,20 @@ impl Watched {
         of_job.map(|target| target["scrapeUrl"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// What this Alertmanager was silent about for our sake, ended or not: `LABEL=VALUE` beside the cluster's.
+    pub(crate) fn silences(&self, name: &str) -> BTreeSet<String> {
+        let url = format!("http://{}:9093/api/v2/silences", self.address(name));
+        let all: Value =
+            serde_json::from_str(&run(Command::new("curl").args(["-sf", &url]))).unwrap();
+        let ours = all.as_array().unwrap().iter();
+        let ours = ours.filter(|silence| silence["createdBy"] == "apiproxy bootstrap");
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let matchers = ours.flat_map(|silence| silence["matchers"].as_array().unwrap());
+        let matchers =
+            matchers.map(|one| format!("{}={}", text(&one["name"]), text(&one["value"])));
+        matchers.collect()
+    }
+
     /// Nobody is told of what matches.
     pub(crate) fn silence(&self, matcher: &str) {
         let amtool = format!("amtool --alertmanager.url http://{}:9093", self.address("m1"));

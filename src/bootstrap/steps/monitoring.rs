@@ -7,6 +7,7 @@ mod look;
 mod place;
 mod programs;
 mod rights;
+mod silence;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use crate::bootstrap::render::monitoring::programs as wanted;
 use crate::bootstrap::spec::{Role, Topology};
 
 pub use leave::{Leave, leave};
+pub use silence::silenced;
 
 /// The step that installs the programs of a host.
 pub const PROGRAMS: &str = "monitoring-programs";

@@ -18,7 +18,7 @@ use crate::bootstrap::transport::recording::{Answer, Recording};
 /// The words by which the look is known.
 const LOOK: &str = "dpkg-query";
 
-fn cluster(monitoring: &str) -> Cluster {
+pub(super) fn cluster(monitoring: &str) -> Cluster {
     let text = format!(
         "apiVersion: apiproxy.io/v1alpha1\nkind: Cluster\nmetadata: {{ name: prod }}\nspec:\n  \
          kubernetesVersion: v1.34.2\n  topology: external\n  hosts:\n  \
@@ -34,7 +34,7 @@ fn shared(monitoring: &str) -> Arc<Shared> {
     Shared::new(Arc::new(cluster(monitoring)), Arc::new(Rendered))
 }
 
-fn hosts(cluster: &Cluster) -> (Context, BTreeMap<String, Arc<Recording>>) {
+pub(super) fn hosts(cluster: &Cluster) -> (Context, BTreeMap<String, Arc<Recording>>) {
     let all = cluster.hosts.iter().map(|host| (host.name.clone(), Recording::new(&host.name)));
     let all: BTreeMap<_, _> = all.collect();
     let reached = |host: &Arc<Recording>| -> Arc<dyn Transport> { host.clone() };
