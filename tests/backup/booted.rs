@@ -276,7 +276,7 @@ fn over_ssh(site: &Site) {
     let said = format!("{newest} on cp1 ({COPIES}): it is damaged: its checksum does not fit");
     assert!(verified.stdout.contains(&said), "{verified:?}");
     site.etcd(&["drill", &newest, "--on", "cp1"]).refused(1, "etcd/snapshot.db is damaged");
-    site.etcd(&["verify", "prod-20200101T000000Z-r1"]).refused(1, "no host has prod-20200101");
+    site.etcd(&["verify", "prod-20200101T000000Z-r1"]).refused(1, "nobody has prod-20200101");
 
     // A host that is away is named; so is etcd that does not answer, and nothing is lost.
     site.member.exec("systemctl stop apiproxy-etcd.service");

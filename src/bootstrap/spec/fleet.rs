@@ -107,7 +107,7 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn fault(&mut self, at: &str, message: String, hint: &str) {
+    fn fault(&mut self, at: &str, message: &str, hint: &str) {
         let place = self.document.place(at);
         self.faults.push(Fault::new(place, format!("`{at}`: {message}")).hint(hint));
     }
@@ -118,14 +118,14 @@ impl Check<'_> {
             let message = format!("{} cannot be the name of a fleet", quoted(&name));
             self.fault(
                 "metadata.name",
-                message,
+                &message,
                 "use 1 to 63 lower-case letters, digits and inner hyphens",
             );
         }
         let waves = raw.spec.and_then(|spec| spec.waves).unwrap_or_default();
         if waves.is_empty() {
             let hint = "write `waves: [{ clusters: [canary.yaml] }, { clusters: [west.yaml, east.yaml] }]`";
-            self.fault("spec.waves", "there is no wave".to_owned(), hint);
+            self.fault("spec.waves", "there is no wave", hint);
         }
         let waves = waves.into_iter().enumerate();
         let waves = waves.map(|(index, raw)| self.wave(index, raw.unwrap_or_default())).collect();
@@ -138,7 +138,7 @@ impl Check<'_> {
         let files = raw.clusters.unwrap_or_default();
         if files.is_empty() {
             let hint = "write `clusters: [west.yaml]`, or take the wave out";
-            self.fault(&format!("{at}.clusters"), "the wave has no cluster".to_owned(), hint);
+            self.fault(&format!("{at}.clusters"), "the wave has no cluster", hint);
         }
         let files = files.into_iter().enumerate();
         let clusters = files
@@ -150,7 +150,7 @@ impl Check<'_> {
         if settle.is_none() {
             let message =
                 format!("{} is no time up to 24h", quoted(&raw.settle.unwrap_or_default()));
-            self.fault(&format!("{at}.settle"), message, "write it as 30s, 10m or 2h");
+            self.fault(&format!("{at}.settle"), &message, "write it as 30s, 10m or 2h");
         }
         Wave { clusters, settle: settle.unwrap_or_default() }
     }
@@ -167,7 +167,7 @@ impl Check<'_> {
                 let first = error.lines().into_iter().next().unwrap_or_default();
                 self.fault(
                     at,
-                    first,
+                    &first,
                     "name a cluster file, by its path from the folder of this one",
                 );
                 return None;
@@ -177,7 +177,7 @@ impl Check<'_> {
         if self.known.iter().any(|known| known.name == name) {
             let message =
                 format!("another cluster of the fleet is called {} as well", quoted(&name));
-            self.fault(at, message, "name each once: clusters are told apart by `metadata.name`");
+            self.fault(at, &message, "name each once: clusters are told apart by `metadata.name`");
             return None;
         }
         self.known.push(cluster);
@@ -202,7 +202,7 @@ impl Check<'_> {
         for clash in clashes {
             self.fault(
                 "spec.waves",
-                clash,
+                &clash,
                 "a machine can be part of one cluster; give one of them another",
             );
         }

@@ -23,6 +23,7 @@ const WELL_WITHIN: Duration = Duration::from_mins(3);
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Flags of `fleet apply`.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The plans of all clusters are shown first. Then the clusters of a wave are applied at the same time, each as
@@ -250,7 +251,7 @@ impl Rollout<'_> {
 /// Why a cluster failed, in the words of its own command.
 fn why(outcome: &Outcome) -> String {
     let events = outcome.output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let told = events.filter_map(|event| Some(event["error"].as_str()?.to_owned())).last();
+    let told = events.filter_map(|event| Some(event["error"].as_str()?.to_owned())).next_back();
     told.unwrap_or_else(|| outcome.complaint())
 }
 

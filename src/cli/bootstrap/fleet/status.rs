@@ -32,13 +32,13 @@ pub(in crate::cli) struct Args {
 struct Document {
     fleet: String,
     healthy: bool,
-    clusters: Vec<Cluster>,
+    clusters: Vec<Entry>,
 }
 
 /// How a cluster is.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Cluster {
+struct Entry {
     cluster: String,
     wave: usize,
     healthy: bool,
@@ -80,7 +80,7 @@ pub(super) fn faults(outcome: &Outcome) -> Vec<String> {
 
 impl Document {
     fn new(fleet: &Fleet, outcomes: &[Outcome]) -> Self {
-        let cluster = |((wave, member), outcome): ((usize, &Member), &Outcome)| Cluster {
+        let cluster = |((wave, member), outcome): ((usize, &Member), &Outcome)| Entry {
             cluster: member.name.clone(),
             wave,
             healthy: outcome.is_ok(),
@@ -98,7 +98,7 @@ fn render(document: &Document) -> String {
         Some(all) => all.len().to_string(),
         None => "-".to_owned(),
     };
-    let row = |cluster: &Cluster| {
+    let row = |cluster: &Entry| {
         let status = cluster.status.clone().unwrap_or_default();
         let version = status["kubernetesVersion"].as_str().unwrap_or("-").to_owned();
         let how = match (cluster.healthy, cluster.faults.len()) {

@@ -211,9 +211,8 @@ async fn fetch(
 /// Does another key open it? Then other copies do not help.
 fn is_of_keys(error: &OpenError) -> bool {
     use SealError::{Sealed, WrongIdentity};
-    let seal = match error {
-        OpenError::Bundle(BundleError::Seal(seal)) | OpenError::Keys(seal) => seal,
-        _ => return false,
+    let (OpenError::Bundle(BundleError::Seal(seal)) | OpenError::Keys(seal)) = error else {
+        return false;
     };
     matches!(seal, Sealed | WrongIdentity)
 }
