@@ -48,8 +48,6 @@ pub struct StaticPod {
     pub source: Source,
     /// The cluster's CA on the node; its folder is mounted.
     pub ca_file: PathBuf,
-    /// Is the proxy scraped from elsewhere? Its admin address is such that it can be, then.
-    pub scraped: bool,
     /// A folder of the node that the proxy may write to: for `discovery.cacheFile`.
     pub state_folder: Option<PathBuf>,
 }
@@ -81,7 +79,6 @@ impl StaticPod {
                 ca_folder => folder(&self.ca_file)?.display().to_string(),
                 ca_file => self.ca_file.display().to_string(),
                 backends => backends.to_vec(),
-                scraped => self.scraped,
                 state_folder => state_folder,
             },
         )

@@ -4,6 +4,8 @@
 //! them; systemd, sshd, containerd, etcd and the proxies are real.
 #![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
+#[path = "cluster/case.rs"]
+mod case;
 mod common;
 #[path = "cluster/leaving.rs"]
 mod leaving;
@@ -20,7 +22,7 @@ mod view;
 
 use std::time::{Duration, Instant};
 
-use common::case::Case;
+use case::Case;
 use common::machines::Lab;
 use common::{doubles, report};
 use view::{ENDPOINT, are_heard, are_listed, goes_through_its_proxy, kubectl, wait_ready};

@@ -35,8 +35,6 @@ need chromium chromium
 need prometheus prometheus
 need promtool prometheus
 need prometheus-node-exporter prometheus-node-exporter
-need prometheus-alertmanager prometheus-alertmanager
-need amtool prometheus-alertmanager
 need sshd openssh-server
 need sudo sudo
 need etcd etcd-server
@@ -85,7 +83,7 @@ others=(--lib --bins --examples)
 for file in tests/*.rs; do
     name=$(basename "$file" .rs)
     case $name in
-        bootstrap_cluster | bootstrap_etcd | bootstrap_faults | bootstrap_monitoring | backup* | machines | monitoring* | packages | restore* | systemd_machine)
+        bootstrap_cluster | bootstrap_etcd | bootstrap_faults | backup* | machines | monitoring* | packages | restore* | systemd_machine)
             machines+=(--test "$name") ;;
         *) others+=(--test "$name") ;;
     esac

@@ -111,14 +111,6 @@ pub fn ports(cluster: &Cluster, host: &Host) -> Vec<Port> {
         all.push(port(10256, &["kube-proxy"]));
         all.push(port(10249, &["kube-proxy"]));
     }
-    if cluster.monitoring.enabled {
-        all.push(port(9100, &["prometheus-node-exporter"]));
-        if host.roles.contains(&Role::Monitoring) {
-            all.push(port(9090, &["prometheus"]));
-            all.push(port(9093, &["prometheus-alertmanager"]));
-            all.push(port(9094, &["prometheus-alertmanager"]));
-        }
-    }
     all
 }
 

@@ -21,7 +21,6 @@ pub mod kubeconfig;
 pub mod kubelet;
 pub mod labels;
 mod merge;
-pub mod monitoring;
 pub mod patches;
 pub mod paths;
 pub mod proxy;

@@ -11,7 +11,6 @@ mod error;
 mod example;
 mod fleet;
 mod inputs;
-mod monitoring;
 mod overrides;
 mod range;
 mod recipient;
@@ -32,7 +31,7 @@ use crate::config::{Document, read_text};
 
 pub use cluster::{
     Artifacts, Cluster, Cni, Endpoint, Etcd, EtcdBackup, EtcdDrill, Extension, ExtensionKind, Host,
-    Network, Placement, Role, S3, Ssh, Taint, Topology,
+    Monitoring, Network, Placement, Role, S3, Ssh, Taint, Topology,
 };
 pub use credentials::Credentials;
 pub use cron::{CronFields, cron_fields};
@@ -41,7 +40,6 @@ pub use edit::EditError;
 pub use error::{FileFaults, SpecError};
 pub use example::example;
 pub use fleet::{FLEET, Fleet, Member, Wave};
-pub use monitoring::{Alerts, Email, Monitoring, ServicePort, Slack};
 pub use overrides::Overrides;
 pub use range::{Pattern, RangeError};
 pub use reference::{reference, reference_markdown};

@@ -8,7 +8,6 @@ pub mod documents;
 pub mod etcd;
 pub mod hosts;
 pub mod kubeconfig;
-pub mod monitoring;
 pub mod recent;
 pub mod remove;
 pub mod replace;
@@ -46,7 +45,6 @@ pub fn all(
     steps.extend(control_plane::steps(shared));
     steps.extend(workers::steps(shared));
     steps.extend(backup::steps(&shared.cluster, sources));
-    steps.extend(monitoring::steps(shared, keys, renewal));
     steps
 }
 

@@ -139,7 +139,6 @@ fn static_pod(args: &StaticPod) -> Result<String, CliError> {
         image: args.image.clone(),
         source,
         ca_file: args.ca_file.clone(),
-        scraped: false,
         state_folder: None,
     };
     pod.render().map_err(|error| failed(&error))

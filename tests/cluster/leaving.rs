@@ -1,6 +1,6 @@
 //! Hosts that leave: what was theirs is gone, and what we did not make stays.
 
-use crate::common::case::Case;
+use crate::case::Case;
 use crate::common::machines::Machine;
 use crate::view::{ENDPOINT, kubectl};
 

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::common::case::Case;
+use crate::case::Case;
 use crate::common::machines::Lab;
 use crate::common::run;
 

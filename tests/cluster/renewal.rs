@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::common::case::Case;
+use crate::case::Case;
 use crate::common::machines::Machine;
 use crate::common::{report, wait_for};
 use crate::view::ENDPOINT;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::common::case::Case;
+use crate::case::Case;
 use crate::common::report;
 use crate::renewal::Load;
 use crate::view::kubectl;

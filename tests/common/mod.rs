@@ -9,7 +9,6 @@
 )]
 
 pub mod bulk;
-pub mod case;
 mod cluster;
 pub mod doubles;
 pub mod machines;

@@ -1,7 +1,6 @@
 //! A double of kube-apiserver: TLS, who asks, what one may, and objects of any known kind in etcd.
 
 mod auth;
-mod meter;
 mod openapi;
 mod rbac;
 mod resources;
@@ -28,7 +27,6 @@ use crate::http::{self, Message};
 use crate::version::Version;
 
 use auth::User;
-use meter::Meter;
 use resources::Target;
 use store::Store;
 
@@ -41,7 +39,6 @@ struct Server {
     store: Store,
     version: Version,
     tls: Arc<ServerConfig>,
-    meter: Meter,
 }
 
 /// Flags that name a file which must be there.
@@ -84,12 +81,7 @@ pub(crate) fn main(arguments: &[String]) -> Result<(), String> {
         &read("tls-cert-file")?,
         &read("tls-private-key-file")?,
     )?);
-    let server = Arc::new(Server {
-        store: Store::new(etcd),
-        version: Version::own(),
-        tls,
-        meter: Meter::new(),
-    });
+    let server = Arc::new(Server { store: Store::new(etcd), version: Version::own(), tls });
     advertise(&server, &line);
 
     let port = line.get("secure-port").unwrap_or("6443");
@@ -104,7 +96,7 @@ pub(crate) fn main(arguments: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-pub(crate) fn tls(ca: &[u8], certificate: &[u8], key: &[u8]) -> Result<ServerConfig, String> {
+fn tls(ca: &[u8], certificate: &[u8], key: &[u8]) -> Result<ServerConfig, String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(ca)? {
         roots.add(certificate).map_err(|error| error.to_string())?;
@@ -160,16 +152,6 @@ impl Server {
         if let Some((status, kind, body)) = self.document(path) {
             return http::answer(stream, status, kind, &body);
         }
-        if path == "/metrics" {
-            return match rbac::check_path(&self.store, user, path) {
-                Ok(()) => {
-                    let text = self.meter.text(&self.store);
-                    http::answer(stream, 200, "text/plain", text.as_bytes())
-                }
-                Err(refusal) => refuse(stream, &refusal),
-            };
-        }
-        let begun = std::time::Instant::now();
         let query = http::query(query);
         let Some(target) = Target::parse(path) else {
             return refuse(stream, &Refusal(404, "NotFound", format!("the server has no {path}")));
@@ -183,11 +165,6 @@ impl Server {
                 self.act(verb, &target, &query, request, user).map(Some)
             }
         });
-        let status = match &result {
-            Ok(done) => done.as_ref().map_or(200, |(status, _)| *status),
-            Err(Refusal(status, ..)) => *status,
-        };
-        self.meter.record(verb, target.kind.name, status, begun.elapsed());
         match result {
             Ok(None) => watch::stream(&self.store, &target, &query, stream),
             Ok(Some((status, value))) => json_answer(stream, status, &value),

@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::flags::{KUBE_CONTROLLER_MANAGER, Line};
 use crate::kubeconfig;
-use crate::metrics;
 use crate::pki;
 use crate::token::{SECRETS, Token, date, hex, now, random};
 
@@ -43,11 +42,6 @@ pub(crate) fn main(arguments: &[String]) -> Result<(), String> {
     let grace = humantime::parse_duration(grace)
         .map_err(|error| format!("--node-monitor-grace-period: {error}"))?;
     let api = kubeconfig::client(Path::new(line.need("kubeconfig")?))?;
-    if let Some(ca) = line.get("client-ca-file") {
-        let ca = fs::read(ca).map_err(|error| format!("--client-ca-file: {ca}: {error}"))?;
-        let address = line.get("bind-address").unwrap_or("0.0.0.0");
-        metrics::serve(&format!("{address}:10257"), &ca)?;
-    }
     loop {
         for result in
             [sign_requests(&api, &line), sign_cluster_info(&api), judge_nodes(&api, grace)]

@@ -16,7 +16,6 @@ mod http;
 mod kubeadm;
 mod kubeconfig;
 mod kubelet;
-mod metrics;
 mod patch;
 mod pki;
 mod schema;
@@ -25,18 +24,6 @@ mod version;
 
 use std::path::Path;
 use std::process::ExitCode;
-
-/// A scheduler that schedules nothing, and says how it is.
-fn schedule(line: &flags::Line) -> Result<(), String> {
-    if let Some(file) = line.get("authentication-kubeconfig") {
-        let text = std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
-        let (_, ca) = kubeconfig::cluster(&text)?;
-        let address = line.get("bind-address").unwrap_or("0.0.0.0");
-        metrics::serve(&format!("{address}:10259"), &ca)?;
-    }
-    flags::idle();
-    Ok(())
-}
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args();
@@ -48,9 +35,7 @@ fn main() -> ExitCode {
         "kubelet" => kubelet::main(&arguments),
         "kube-apiserver" => apiserver::main(&arguments),
         "kube-controller-manager" => controller_manager::main(&arguments),
-        "kube-scheduler" => {
-            flags::KUBE_SCHEDULER.parse(&arguments).and_then(|line| schedule(&line))
-        }
+        "kube-scheduler" => flags::KUBE_SCHEDULER.parse(&arguments).map(|_| flags::idle()),
         _ => Err(format!("there is no double of {name:?}")),
     };
     match result {

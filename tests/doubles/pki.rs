@@ -75,15 +75,6 @@ pub(crate) fn ensure_ca(folder: &Path, file: &str, name: &str) -> Result<Pair, S
     Ok(pair)
 }
 
-/// A certificate that nobody vouches for.
-pub(crate) fn self_signed(name: &str) -> Result<Pair, String> {
-    let key = KeyPair::generate().map_err(|error| error.to_string())?;
-    let parameters = parameters(name, None, &[name.to_owned()])?;
-    let certificate = parameters.self_signed(&key).map_err(|error| error.to_string())?;
-    let key = key.serialize_pem().into_bytes();
-    Ok(Pair { certificate: certificate.pem().into_bytes(), key })
-}
-
 /// A new certificate of a CA of this name.
 pub(crate) fn issue(
     ca: &Pair,

@@ -224,7 +224,7 @@ fn cluster(members: &[u8]) -> Cluster {
             registry: None,
         },
         etcd: Etcd { version: None, extra_args: BTreeMap::new(), backup: None },
-        monitoring: Monitoring::default(),
+        monitoring: Monitoring { enabled: false, pushgateway: false },
         extensions: Vec::new(),
         overrides: Overrides::default(),
         audit: false,

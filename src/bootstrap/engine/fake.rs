@@ -176,7 +176,7 @@ pub(super) fn cluster(names: &[&str]) -> Cluster {
         },
         artifacts: Artifacts::Directory("artifacts".into()),
         etcd: Etcd { version: None, extra_args: BTreeMap::new(), backup: None },
-        monitoring: Monitoring::default(),
+        monitoring: Monitoring { enabled: false, pushgateway: false },
         extensions: Vec::new(),
         overrides: Overrides::default(),
         audit: false,

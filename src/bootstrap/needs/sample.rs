@@ -48,7 +48,7 @@ pub(crate) fn stacked() -> Cluster {
             registry: None,
         },
         etcd: Etcd { version: None, extra_args: BTreeMap::new(), backup: None },
-        monitoring: Monitoring::default(),
+        monitoring: Monitoring { enabled: false, pushgateway: false },
         extensions: Vec::new(),
         overrides: Overrides::default(),
         audit: false,

@@ -57,7 +57,7 @@ pub(super) fn cluster(version: &str) -> Cluster {
             registry: None,
         },
         etcd: Etcd { version: None, extra_args: BTreeMap::new(), backup: None },
-        monitoring: Monitoring { enabled: true, reachable: true, ..Monitoring::default() },
+        monitoring: Monitoring { enabled: true, pushgateway: false },
         extensions: Vec::new(),
         overrides: Overrides::default(),
         audit: false,

@@ -136,7 +136,7 @@ fn audit_and_encryption() {
         let mut cluster = cluster(version);
         cluster.audit = true;
         cluster.encryption_at_rest = true;
-        cluster.monitoring.reachable = false;
+        cluster.monitoring.enabled = false;
         let release = cluster.kubernetes_version.release();
         let all = kubernetes(&cluster, ["cp1", "cp3", "w2"]);
         check(&format!("{release}-audit-encryption.txt"), &all);
@@ -219,11 +219,7 @@ fn the_proxy_of_a_worker() {
     }
     let _infallible =
         writeln!(all, "##### w1 the transient unit\n{}", proxy::unit_command().join("\n"));
-    show(
-        &mut all,
-        "w1",
-        &proxy::static_pod(&cluster, cluster.host("w1").unwrap(), 2, "apiproxy:0.1.0").unwrap(),
-    );
+    show(&mut all, "w1", &proxy::static_pod(2, "apiproxy:0.1.0").unwrap());
     let pem = |what: &str| format!("-----BEGIN {what}-----\nAAAA\n-----END {what}-----\n");
     let ca = pem("CERTIFICATE");
     let files = Credential::Files {

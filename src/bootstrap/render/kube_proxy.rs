@@ -18,7 +18,7 @@ use super::{RenderError, merge, yaml};
 pub fn configuration(cluster: &Cluster) -> Result<String, RenderError> {
     let what = "KubeProxyConfiguration";
     let mut settings = Map::new();
-    if cluster.monitoring.reachable {
+    if cluster.monitoring.enabled {
         let any: SocketAddr = match cluster.network.pod_cidrs.first() {
             Some((ip, _)) if ip.is_ipv6() => (std::net::Ipv6Addr::UNSPECIFIED, 10249).into(),
             _ => (std::net::Ipv4Addr::UNSPECIFIED, 10249).into(),

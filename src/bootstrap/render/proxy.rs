@@ -33,9 +33,6 @@ const POD: &str = "apiproxy";
 /// Its namespace.
 const NAMESPACE: &str = "kube-system";
 
-/// The port of its metrics and probes.
-const ADMIN_PORT: u16 = 10242;
-
 /// Open files for 16,384 connections of two sockets each.
 const OPEN_FILES: u32 = 65536;
 
@@ -87,8 +84,6 @@ struct Kubernetes {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Admin {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    listen: Option<SocketAddr>,
     control_socket: &'static str,
 }
 
@@ -115,20 +110,9 @@ pub fn config(cluster: &Cluster, host: &Host) -> Result<File, RenderError> {
             kubernetes: Kubernetes { kubeconfig: paths::PROXY_KUBECONFIG },
             cache_file: paths::PROXY_CACHE,
         },
-        admin: Admin { listen: admin(cluster, host), control_socket: paths::PROXY_SOCKET },
+        admin: Admin { control_socket: paths::PROXY_SOCKET },
     };
     Ok(File::new(paths::PROXY_CONFIG, yaml::document("ProxyConfiguration", &document)?))
-}
-
-/// Does Prometheus ask the proxy of this host? Kubelet's probes ask 127.0.0.1, which no address of IPv6
-/// covers.
-pub fn is_scraped(cluster: &Cluster, host: &Host) -> bool {
-    cluster.monitoring.enabled && host.address.is_ipv4()
-}
-
-/// Where Prometheus finds the proxy; the default, which is for the node alone, where none is there.
-fn admin(cluster: &Cluster, host: &Host) -> Option<SocketAddr> {
-    is_scraped(cluster, host).then(|| (Ipv4Addr::UNSPECIFIED, ADMIN_PORT).into())
 }
 
 /// The cluster's CA (PEM) for the proxy.
@@ -212,12 +196,7 @@ pub fn unit_command() -> Vec<String> {
 ///
 /// # Errors
 /// If the image's name does not fit into the manifest.
-pub fn static_pod(
-    cluster: &Cluster,
-    host: &Host,
-    generation: u32,
-    image: &str,
-) -> Result<File, RenderError> {
+pub fn static_pod(generation: u32, image: &str) -> Result<File, RenderError> {
     let pod = StaticPod {
         name: format!("{POD}-g{generation}"),
         generation: Some(generation),
@@ -225,8 +204,6 @@ pub fn static_pod(
         image: image.to_owned(),
         source: Source::File(PathBuf::from(paths::PROXY_CONFIG)),
         ca_file: PathBuf::from(paths::PROXY_CA_FILE),
-        // Where it listens takes a new process: another manifest is another generation.
-        scraped: is_scraped(cluster, host),
         state_folder: Some(PathBuf::from(paths::PROXY_STATE)),
     };
     Ok(File::new(format!("{}/{POD}-g{generation}.yaml", paths::MANIFESTS), pod.render()?)
@@ -273,9 +250,7 @@ mod tests {
 
     #[test]
     fn the_static_pod_is_newer_than_the_unit_and_may_keep_its_cache() {
-        let cluster = fixture::cluster("v1.34.2");
-        let worker = cluster.host("w1").unwrap();
-        let file = static_pod(&cluster, worker, UNIT_GENERATION + 1, "apiproxy:0.1.0").unwrap();
+        let file = static_pod(UNIT_GENERATION + 1, "apiproxy:0.1.0").unwrap();
         assert_eq!(file.path, "/etc/kubernetes/manifests/apiproxy-g2.yaml");
         let pod: serde_json::Value =
             serde_saphyr::from_str(std::str::from_utf8(&file.content).unwrap()).unwrap();

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Monitoring, Overrides, Version};
+use super::{Overrides, Version};
 
 /// A whole cluster.
 #[derive(Clone, Debug, PartialEq)]
@@ -277,6 +277,15 @@ pub struct EtcdDrill {
     pub host: Option<String>,
     /// The private key of age on that host; none where backups are plain.
     pub identity_file: Option<String>,
+}
+
+/// Prometheus and its company.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Monitoring {
+    /// Is it wished?
+    pub enabled: bool,
+    /// Pushgateway too?
+    pub pushgateway: bool,
 }
 
 /// A custom controller or scheduler.

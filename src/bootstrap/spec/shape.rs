@@ -199,40 +199,6 @@ pub(super) struct Drill {
 pub(super) struct Monitoring {
     pub(super) enabled: Option<bool>,
     pub(super) pushgateway: Option<bool>,
-    pub(super) interval: Option<String>,
-    pub(super) retention: Option<String>,
-    pub(super) kube_state_metrics: Option<String>,
-    pub(super) alerts: Option<Alerts>,
-}
-
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Alerts {
-    pub(super) webhook: Option<String>,
-    pub(super) slack: Option<Slack>,
-    pub(super) email: Option<Email>,
-    pub(super) config_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Slack {
-    #[schemars(required)]
-    pub(super) url_file: Option<PathBuf>,
-    pub(super) channel: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Email {
-    #[schemars(required)]
-    pub(super) to: Option<String>,
-    #[schemars(required)]
-    pub(super) from: Option<String>,
-    #[schemars(required)]
-    pub(super) smarthost: Option<String>,
-    pub(super) username: Option<String>,
-    pub(super) password_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -5,7 +5,6 @@ mod endpoint;
 mod etcd;
 mod extensions;
 mod hosts;
-mod monitoring;
 mod network;
 mod overrides;
 mod reserved;
@@ -18,7 +17,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use super::shape::{self, List};
-use super::{Cluster, Version, syntax};
+use super::{Cluster, Monitoring, Version, syntax};
 use crate::config::{Document, Fault, Faults, Place, quoted};
 
 /// The oldest and the newest minor release of Kubernetes 1 that is supported.
@@ -95,6 +94,7 @@ impl Check<'_> {
         self.role_counts(&roster, topology);
         let endpoint = self.endpoint(raw.endpoint.unwrap_or_default(), &name, &roster);
         let network = self.network(raw.network.unwrap_or_default(), &roster, &overrides);
+        let monitoring = raw.monitoring.unwrap_or_default();
         Cluster {
             name,
             kubernetes_version,
@@ -103,7 +103,10 @@ impl Check<'_> {
             network,
             artifacts: self.artifacts(raw.artifacts.unwrap_or_default(), kubernetes_version),
             etcd: self.etcd(raw.etcd.unwrap_or_default(), topology, &roster),
-            monitoring: self.monitoring(raw.monitoring.unwrap_or_default(), &roster),
+            monitoring: Monitoring {
+                enabled: monitoring.enabled.unwrap_or(true),
+                pushgateway: monitoring.pushgateway.unwrap_or(false),
+            },
             extensions: self.extensions(raw.extensions.unwrap_or_default(), &roster),
             hosts: roster.into_hosts(),
             ssh,

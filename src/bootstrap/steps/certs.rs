@@ -13,7 +13,6 @@ use super::etcd::paths::PKI as ETCD_PKI;
 use super::survey;
 use crate::bootstrap::engine::{Context, StepError};
 use crate::bootstrap::kubernetes::{Expiry, Report, expiry, script};
-use crate::bootstrap::render::monitoring::FOLDER as MONITORING;
 use crate::bootstrap::spec::{Cluster, Host, Role};
 use crate::bootstrap::transport::Command;
 
@@ -30,7 +29,6 @@ const LOOK: &str = r#"
 inside() { sed -n 's/^ *client-certificate-data: *//p' "$1" | tr -d '"'; }
 certificate() { sed -n '/BEGIN CERTIFICATE/,/END CERTIFICATE/p' "$1"; }
 for file in /etc/kubernetes/pki/*.crt /etc/kubernetes/pki/etcd/*.crt @ETCD@/*.crt \
-    /etc/apiproxy/monitoring/pki/*.crt \
     /var/lib/kubelet/pki/kubelet-client-current.pem /var/lib/kubelet/pki/kubelet-server-current.pem; do
     if [ -e "$file" ]; then part "pem $file" certificate "$file"; fi
 done
@@ -91,7 +89,6 @@ fn renewer(file: &str) -> Renewer {
         "/etc/kubernetes/kubelet.conf" => Renewer::Kubelet,
         _ if file.starts_with("/var/lib/kubelet/") => Renewer::Kubelet,
         _ if file.ends_with("/ca.crt") || file.ends_with("-ca.crt") => Renewer::Nobody,
-        _ if file.starts_with(MONITORING) => Renewer::Apply,
         _ => Renewer::Renew,
     }
 }
@@ -127,9 +124,7 @@ pub async fn of(cx: &Context, host: &str) -> Result<Vec<Certificate>, StepError>
 
 /// Does this host have certificates of the cluster?
 pub fn has_some(host: &Host) -> bool {
-    [Role::ControlPlane, Role::Worker, Role::Etcd, Role::Monitoring]
-        .iter()
-        .any(|role| host.roles.contains(role))
+    [Role::ControlPlane, Role::Worker, Role::Etcd].iter().any(|role| host.roles.contains(role))
 }
 
 /// The certificates of a cluster.

@@ -106,13 +106,7 @@ pub trait Documents: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// It cannot be written.
-    fn static_pod(
-        &self,
-        cluster: &Cluster,
-        host: &Host,
-        generation: u32,
-        image: &str,
-    ) -> Result<File, StepError>;
+    fn static_pod(&self, generation: u32, image: &str) -> Result<File, StepError>;
 
     /// The rights that the proxies' user has: a manifest.
     ///

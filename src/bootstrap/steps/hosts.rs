@@ -25,7 +25,7 @@ use crate::bootstrap::render::RenderError;
 use crate::bootstrap::spec::{Artifacts, Cluster, Host};
 
 pub use look::{Look, MARKS, Unit, command};
-pub use programs::{add_packages, install_files, install_packages, take_packages};
+pub use programs::{install_files, install_packages};
 pub use shelf::Shelf;
 
 /// The steps of all hosts. `program` is this very program, which every host gets.

@@ -134,13 +134,7 @@ impl Documents for Plain {
         Ok(File::secret(PROXY_KUBECONFIG, format!("{}{}", identity.certificate, identity.key)))
     }
 
-    fn static_pod(
-        &self,
-        _: &Cluster,
-        _: &Host,
-        generation: u32,
-        image: &str,
-    ) -> Result<File, StepError> {
+    fn static_pod(&self, generation: u32, image: &str) -> Result<File, StepError> {
         let path = format!("{MANIFESTS}/apiproxy-g{generation}.yaml");
         Ok(File::new(path, format!("pod {generation} {image}\n")))
     }
@@ -188,7 +182,7 @@ pub(super) fn cluster() -> Cluster {
         },
         artifacts: Artifacts::Directory("/artifacts".into()),
         etcd: Etcd { version: None, extra_args: BTreeMap::new(), backup: None },
-        monitoring: Monitoring::default(),
+        monitoring: Monitoring { enabled: false, pushgateway: false },
         extensions: Vec::new(),
         overrides: Overrides::default(),
         audit: false,

@@ -10,7 +10,6 @@ use super::job::{Consent, Ending, Job, Question, conclude, interrupts, unless_en
 use super::leaving;
 use crate::bootstrap::engine::StepError;
 use crate::bootstrap::spec::{Cluster, Draft, DraftError, Loaded};
-use crate::bootstrap::steps::monitoring::silenced;
 use crate::bootstrap::steps::shared::Shared;
 use crate::bootstrap::steps::{remove, replace, status};
 use crate::cli::{CliError, output, runtime};
@@ -25,8 +24,7 @@ else one that answers, of the same zone if there is one; it is told which (-o js
 The change of the file is shown first, and then the plan: NEW is prepared and joins (an etcd member as
 a learner that is promoted), every proxy learns of it, then OLD is drained, taken out of etcd and of the
 cluster, and reset. If OLD's etcd member is dead, it goes first, since none can be added beside it; if OLD
-does not answer, it is given up. What etcd's quorum does not allow is refused, with the numbers. Where the
-cluster is watched, alerts of a host are silenced while it is disturbed.
+does not answer, it is given up. What etcd's quorum does not allow is refused, with the numbers.
 
 A run that was cut off goes on when the same command is run again.
 
@@ -200,7 +198,7 @@ async fn job(
     if let Some(draft) = draft {
         site.sources = draft.sources();
     }
-    let steps = silenced(&site.cluster, site.steps_without(&planned.extras));
+    let steps = site.steps_without(&planned.extras);
     let job = Job::new(site, "apiproxy bootstrap replace", &steps)?;
     let draft = draft.and_then(|draft| args.file.wanted(draft));
     Ok(Job { notes, draft, question: Question::Yes("Replace it so?"), ..job })

@@ -88,9 +88,7 @@ async fn job(site: &mut Site, data: Data) -> Result<(Job, Vec<String>), CliError
 /// The hosts that do not answer, when the whole cluster is given up: what is left on each, and how it is
 /// cleaned later. The others do not wait for them.
 async fn dead(site: &Site) -> Vec<String> {
-    let is_watched = site.cluster.monitoring.enabled;
-    let meant = site.cluster.hosts.iter().filter(|host| is_watched || is_part(host));
-    let meant: Vec<_> = meant.collect();
+    let meant: Vec<_> = site.cluster.hosts.iter().filter(|host| is_part(host)).collect();
     let names = meant.iter().map(|host| host.name.as_str());
     // Who refuses us is told by the plan.
     let away = remove::unreachable(&site.cx, names).await.unwrap_or_default();
@@ -106,7 +104,7 @@ fn not_cleaned(host: &Host, why: &str) -> String {
     let name = &host.name;
     let why = why.strip_prefix(&format!("{name}: ")).unwrap_or(why);
     let mut things = Vec::new();
-    if host.roles.contains(&Role::ControlPlane) || host.roles.contains(&Role::Worker) {
+    if host.roles != BTreeSet::from([Role::Etcd]) {
         things.push("kubelet and its pods, /etc/kubernetes");
     }
     if host.roles.contains(&Role::Etcd) || host.roles.contains(&Role::ControlPlane) {

@@ -8,7 +8,6 @@ use super::file::Writing;
 use super::job::{Consent, Ending, Job, Question, conclude, interrupts, unless_ended};
 use crate::bootstrap::spec::{Draft, Version};
 use crate::bootstrap::steps::backup;
-use crate::bootstrap::steps::monitoring::silenced;
 use crate::bootstrap::steps::upgrade::skew::{Fault, Versions, allows};
 use crate::bootstrap::steps::upgrade::{self, versions};
 use crate::cli::{CliError, output, runtime};
@@ -22,8 +21,7 @@ release at a time, nothing newer than the apiservers, no kubelet too far behind.
 The proxies of all workers come first, since they bridge the restart of an apiserver. Then one control
 plane after the other: kubeadm and images, its static pods, and drained, its kubelet. When all are
 through, the workers follow in batches, each drained before its kubelet is replaced. After the first
-worker that fails no other is taken down. A node that was cordoned before stays so. Where the cluster is
-watched, alerts of a host are silenced while it is disturbed.
+worker that fails no other is taken down. A node that was cordoned before stays so.
 
 A run that was cut off goes on when the same command is run again. With --file-only the rules are held
 against the version that the file says, since no host is asked what it runs.
@@ -101,7 +99,6 @@ async fn job(args: &Args, site: &Site, draft: &Draft, target: Version) -> Result
     let steps = upgrade::all(&site.shared, &site.cx, program, batch).await;
     let mut steps = steps.map_err(|error| CliError::Failed(error.to_string()))?;
     steps.extend(backup::upgraded(&site.cluster, &draft.sources(), &steps));
-    let steps = silenced(&site.cluster, steps);
     let found = versions(&site.shared, &site.cx).await;
     let found = found.map_err(|error| CliError::Failed(error.to_string()))?;
     let oldest = found.api_servers.values().min();

@@ -44,10 +44,6 @@ const PACKAGES: &[&str] = &[
     "logrotate",
     "nftables",
     "openssl",
-    "prometheus",
-    "prometheus-alertmanager",
-    "prometheus-node-exporter",
-    "prometheus-pushgateway",
     "runc",
     "socat",
     "xz-utils",
@@ -58,7 +54,6 @@ const PACKAGES: &[&str] = &[
 /// own name as the password, the third not at all.
 const SCRIPT: &str = r"
 systemctl disable etcd containerd nftables logrotate.timer 2>&1
-systemctl disable prometheus prometheus-alertmanager prometheus-node-exporter prometheus-pushgateway 2>&1
 systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer
 for user in ops opspw nosudo; do
     useradd --create-home --shell /bin/bash $user

@@ -31,27 +31,6 @@ pub(super) fn check(
     Err(Refusal(403, "Forbidden", message))
 }
 
-/// Refuses a path that is no object to whom no binding gives it.
-pub(super) fn check_path(store: &Store, user: &User, path: &str) -> Result<(), Refusal> {
-    if user.is_in("system:masters") {
-        return Ok(());
-    }
-    let bindings = store.all("clusterrolebindings", "")?;
-    for binding in bindings.iter().filter(|binding| names(binding, user)) {
-        let name = binding["roleRef"]["name"].as_str().unwrap_or_default();
-        let Ok(role) = store.get(&Target::named("clusterroles", "", name)) else { continue };
-        let mut rules = role["rules"].as_array().into_iter().flatten();
-        let has = |rule: &Value, field: &str, wanted: &str| {
-            rule[field].as_array().is_some_and(|items| items.iter().any(|item| item == wanted))
-        };
-        if rules.any(|rule| has(rule, "nonResourceURLs", path) && has(rule, "verbs", "get")) {
-            return Ok(());
-        }
-    }
-    let message = format!("User {:?} cannot get path {path:?}", user.name);
-    Err(Refusal(403, "Forbidden", message))
-}
-
 /// What needs no binding. A node may do less than here in truth: only to itself.
 fn is_built_in(user: &User, verb: &str, target: &Target) -> bool {
     const CONTROL_PLANE: [&str; 2] = ["system:kube-controller-manager", "system:kube-scheduler"];

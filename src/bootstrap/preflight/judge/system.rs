@@ -62,9 +62,7 @@ pub(super) fn judge(case: &Case<'_>, findings: &mut Findings<'_>) {
 }
 
 fn wanted_ports(case: &Case<'_>) -> String {
-    // Prometheus comes from another host.
-    let watched = case.cluster.monitoring.enabled;
-    let local = if watched { &[10248][..] } else { &[10248, 10249, 10242, 10257, 10259] };
+    let local = [10248, 10249, 10242, 10257, 10259];
     let ports = needs::ports(case.cluster, case.host).into_iter().map(|port| port.number);
     let mut ports: Vec<_> = ports.filter(|port| !local.contains(port)).collect();
     ports.sort_unstable();

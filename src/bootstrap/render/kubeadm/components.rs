@@ -79,7 +79,7 @@ pub(super) fn scheduler(api: Api, cluster: &Cluster) -> Component {
 /// One on each control plane, of which one at a time works.
 fn elected(api: Api, cluster: &Cluster, overrides: &BTreeMap<String, String>) -> Component {
     let mut ours = flags(&[("leader-elect", "true")]);
-    if cluster.monitoring.reachable {
+    if cluster.monitoring.enabled {
         // Metrics stay behind authentication and authorization on any address.
         ours.append(&mut flags(&[("bind-address", wildcard(cluster))]));
     }
@@ -88,7 +88,7 @@ fn elected(api: Api, cluster: &Cluster, overrides: &BTreeMap<String, String>) ->
 
 pub(super) fn local_etcd(api: Api, cluster: &Cluster) -> Etcd {
     let mut ours = BTreeMap::new();
-    if cluster.monitoring.reachable {
+    if cluster.monitoring.enabled {
         let address = SocketAddr::new(wildcard_ip(cluster), 2381);
         ours.insert("listen-metrics-urls".to_owned(), format!("http://{address}"));
     }

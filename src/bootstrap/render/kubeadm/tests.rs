@@ -58,7 +58,7 @@ fn the_api_is_the_newest_that_kubeadm_reads() {
 #[test]
 fn flags_are_a_mapping_and_later_a_list() {
     let mut cluster = cluster("v1.30.0");
-    cluster.monitoring.reachable = false;
+    cluster.monitoring.enabled = false;
     let args =
         |cluster: &Cluster| init_documents(cluster, "cp1")[1]["apiServer"]["extraArgs"].clone();
     let old = json!({"goaway-chance": "0.001", "shutdown-delay-duration": "20s"});

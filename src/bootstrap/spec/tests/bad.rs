@@ -215,24 +215,3 @@ cluster.yaml:7:38: unknown key `role`
   hint: did you mean `roles`?";
     assert_eq!(read(&text).unwrap_err().to_string(), expected);
 }
-
-#[test]
-fn monitoring_that_cannot_be_is_refused() {
-    for (monitoring, told) in [
-        ("enabled: true", "no host has the role `monitoring`, and it runs nowhere else"),
-        ("pushgateway: true", "no host has the role `monitoring`, where it would run"),
-        ("interval: 500ms", "`500ms` is no pace of scrapes"),
-        ("interval: '15'", "`15` is no pace of scrapes"),
-        ("retention: '15'", "`15` is no time to keep metrics for"),
-        ("kubeStateMetrics: ksm:8080", "`ksm:8080` is no port of a Service"),
-        ("alerts: { webhook: 10.0.0.9 }", "`10.0.0.9` is no URL"),
-        ("alerts: { slack: {} }", "`spec.monitoring.alerts.slack.urlFile` is missing"),
-        ("alerts: { email: { to: a@b } }", "`spec.monitoring.alerts.email.smarthost` is missing"),
-        ("alerts: { configFile: /nowhere }", "/nowhere is no file"),
-        ("alerts: { configFile: /nowhere, webhook: 'http://a' }", "the place of the other keys"),
-    ] {
-        let text = file(&format!("BASE\nmonitoring: {{ {monitoring} }}"));
-        let error = read(&text).unwrap_err().to_string();
-        assert!(error.contains(told), "{monitoring}: {error}");
-    }
-}

@@ -27,7 +27,6 @@ spec:
     - { name: w1,  address: 10.0.0.31, roles: [worker], zone: a }
     - { name: s1,  address: 10.0.0.41, roles: [spare] }      # prepared, idle
     - { name: x1,  address: 10.0.0.51, roles: [external] }   # runs controllers outside the cluster
-    - { name: m1,  address: 10.0.0.61, roles: [monitoring] } # runs Prometheus outside the cluster
   network: { podCIDR: 10.244.0.0/16, serviceCIDR: 10.96.0.0/12, cni: { manifest: ./cni.yaml } }
   artifacts: { from: packages }                          # | from: directory, path: ./artifacts (air-gapped)
   etcd: { backup: { schedule: "0 */6 * * *", keep: 28, directory: /var/lib/apiproxy/backups, copyTo: [s1] } }
@@ -46,7 +45,7 @@ fn the_sample_of_the_design_is_read() {
     let cluster = load(&path).unwrap();
     assert_eq!(cluster.name, "prod");
     assert_eq!(cluster.topology, Topology::External);
-    assert_eq!(names(&cluster), ["cp1", "e1", "w1", "s1", "x1", "m1"]);
+    assert_eq!(names(&cluster), ["cp1", "e1", "w1", "s1", "x1"]);
     assert_eq!(cluster.etcd_hosts().map(|host| &host.name).collect::<Vec<_>>(), ["e1"]);
     assert_eq!(cluster.host("w1").unwrap().zone.as_deref(), Some("a"));
     assert_eq!(cluster.network.cni, Cni::Manifest(folder.path().join("./cni.yaml")));
@@ -55,10 +54,6 @@ fn the_sample_of_the_design_is_read() {
     assert_eq!(
         (ssh.user.as_deref(), ssh.port, &ssh.identity_file),
         (Some("ops"), Some(22), &Some(key))
-    );
-    assert_eq!(
-        cluster.monitoring,
-        Monitoring { enabled: true, reachable: true, ..Monitoring::default() }
     );
     let backup = cluster.etcd.backup.unwrap();
     assert_eq!((backup.keep, backup.copy_to), (28, vec!["s1".to_owned()]));
@@ -107,7 +102,7 @@ fn the_rest_has_defaults() {
             registry: None,
         },
         etcd: Etcd { version: None, extra_args: [].into(), backup: None },
-        monitoring: Monitoring { reachable: true, ..Monitoring::default() },
+        monitoring: Monitoring { enabled: true, pushgateway: false },
         extensions: Vec::new(),
         overrides: Overrides::default(),
         audit: false,
@@ -239,11 +234,6 @@ fn what_works_is_taken() {
         "VERSION\nhosts: [{ name: a, address: 10.0.0.1, roles: [controlPlane, worker] }]".to_owned(),
         // Outside of the cluster.
         "BASE\n- { name: x, address: 10.0.0.12, roles: [external, monitoring] }".to_owned(),
-        // Who is told of alerts.
-        "BASE\n- { name: m, address: 10.0.0.12, roles: [monitoring] }\nmonitoring: { pushgateway: true, interval: 30s, retention: 4w,\n  \
-         kubeStateMetrics: 'kube-system/kube-state-metrics:8080', alerts: { webhook: 'http://a/b?c',\n  \
-         email: { to: a@b, from: c@d, smarthost: 'm.d:587' } } }".to_owned(),
-        "BASE\nmonitoring: { enabled: false }".to_owned(),
         // Sources of all kinds.
         "BASE\nartifacts: { from: directory, path: ./artifacts }".to_owned(),
         "BASE\nartifacts: { kubernetesMirror: 'http://m:81/k', registry: r.local:5000/k8s,\n  distributionMirror: 'deb http://m/debian trixie main' }".to_owned(),

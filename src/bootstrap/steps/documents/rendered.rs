@@ -107,14 +107,8 @@ impl Documents for Rendered {
         proxy::kubeconfig(cluster, ca, credential).map_err(|error| refused(&error))
     }
 
-    fn static_pod(
-        &self,
-        cluster: &Cluster,
-        host: &Host,
-        generation: u32,
-        image: &str,
-    ) -> Result<File, StepError> {
-        proxy::static_pod(cluster, host, generation, image).map_err(|error| refused(&error))
+    fn static_pod(&self, generation: u32, image: &str) -> Result<File, StepError> {
+        proxy::static_pod(generation, image).map_err(|error| refused(&error))
     }
 
     fn rights(&self) -> Result<String, StepError> {
@@ -140,7 +134,7 @@ mod tests {
         assert_eq!(named::PROGRAM, paths::PROXY_PROGRAM);
         assert_eq!(named::UNIT, proxy::UNIT);
         assert_eq!(named::FIRST_POD, proxy::UNIT_GENERATION + 1);
-        let pod = Rendered.static_pod(&cluster, worker, named::FIRST_POD, "apiproxy:1").unwrap();
+        let pod = Rendered.static_pod(named::FIRST_POD, "apiproxy:1").unwrap();
         assert_eq!(pod.path, format!("{}/apiproxy-g2.yaml", named::MANIFESTS));
         let identity = Identity { ca: "c".into(), certificate: "d".into(), key: "e".into() };
         let kubeconfig = Rendered.kubeconfig(&cluster, &identity).unwrap();

@@ -11,7 +11,6 @@ use futures_util::future::BoxFuture;
 
 use crate::bootstrap::engine::{Change, Check, Context, Lane, Step, StepError, StepId};
 use crate::bootstrap::pki::{Authority, Certificate, Profile};
-use crate::bootstrap::render::monitoring;
 use crate::bootstrap::spec::{Cluster, Host};
 use crate::bootstrap::transport::{Command, File};
 
@@ -23,9 +22,6 @@ use super::paths::{
 };
 use super::probe::Probe;
 use super::{CERTIFICATES, CLIENT, act, control};
-
-/// The step after which a host is prepared.
-const PREPARED: &str = "prepared";
 
 /// Which certificates are renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +70,6 @@ pub(super) struct Place {
     pub(super) ca: &'static str,
     pub(super) items: Vec<Item>,
     owner: &'static str,
-    /// The step that has to come before.
-    after: &'static str,
 }
 
 impl Place {
@@ -87,20 +81,13 @@ impl Place {
             item(Profile::etcd_peer(name, address), PEER_CERT, PEER_KEY),
             item(Profile::client("kube-etcd-healthcheck-client"), CLIENT_CERT, CLIENT_KEY),
         ];
-        Self { step: CERTIFICATES, ca: CA_CERT, items, owner: USER, after: PREPARED }
+        Self { step: CERTIFICATES, ca: CA_CERT, items, owner: USER }
     }
 
     pub(super) fn apiserver() -> Self {
         let profile = Profile::client("kube-apiserver-etcd-client");
         let items = vec![Item { profile, cert: API_CERT, key: API_KEY }];
-        Self { step: CLIENT, ca: API_CA_CERT, items, owner: "root", after: PREPARED }
-    }
-
-    fn monitoring(after: &'static str) -> Self {
-        let profile = Profile::client(monitoring::ROLE);
-        let items = vec![Item { profile, cert: monitoring::ETCD_CERT, key: monitoring::ETCD_KEY }];
-        let owner = monitoring::USER;
-        Self { step: CLIENT, ca: monitoring::ETCD_CA, items, owner, after }
+        Self { step: CLIENT, ca: API_CA_CERT, items, owner: "root" }
     }
 }
 
@@ -131,17 +118,6 @@ impl Certificates {
         renewal: Renewal,
     ) -> Self {
         Self { cluster, host, keys, renewal, place: Place::apiserver() }
-    }
-
-    /// That of the Prometheus of a host, after this step has brought its user.
-    pub fn of_monitoring(
-        cluster: Arc<Cluster>,
-        host: Host,
-        keys: Arc<Keys>,
-        renewal: Renewal,
-        after: &'static str,
-    ) -> Self {
-        Self { cluster, host, keys, renewal, place: Place::monitoring(after) }
     }
 
     fn verdicts(&self, found: &Found, authority: Option<&Certificate>) -> Vec<Verdict> {
@@ -248,7 +224,7 @@ impl Step for Certificates {
     }
 
     fn needs(&self) -> Vec<StepId> {
-        vec![StepId::new(&self.host.name, self.place.after)]
+        vec![StepId::new(&self.host.name, "prepared")]
     }
 
     /// Members one at a time: should a certificate be wrong after all, one member shows it.

@@ -5,8 +5,8 @@ use futures_util::future::BoxFuture;
 
 use crate::bootstrap::engine::{Change, Check, Context, Lane, Step, StepError, StepId};
 use crate::bootstrap::render::replace_block;
+use crate::bootstrap::steps::backup;
 use crate::bootstrap::steps::shared::etc_hosts;
-use crate::bootstrap::steps::{backup, monitoring};
 use crate::bootstrap::transport::{Command, File};
 
 use super::data::{Data, settle};
@@ -64,18 +64,17 @@ systemctl reset-failed "$1" 2>/dev/null || true
     cx.run(host, &stop).await?;
     settle(cx, host, data).await?;
     backup::leave(cx, host).await?;
-    forget(cx, host).await?;
+    forget_names(cx, host).await?;
     cx.run(host, &Command::script(SCRIPT, [UNIT, UNIT_FILE, FOLDER])).await.map(drop)
 }
 
-/// Takes the cluster's names out of `/etc/hosts`, which a host has that was a spare before, and monitoring off
-/// it. One that stays a node goes on needing both.
-async fn forget(cx: &Context, host: &str) -> Result<(), StepError> {
+/// Takes the cluster's names out of `/etc/hosts`: a host that was a spare before has them. One that stays a
+/// node goes on needing them.
+async fn forget_names(cx: &Context, host: &str) -> Result<(), StepError> {
     let transport = cx.host(host)?;
     if transport.read(KUBELET).await?.is_some() {
         return Ok(());
     }
-    monitoring::leave(cx, host).await?;
     let Some(found) = transport.read(etc_hosts::PATH).await? else { return Ok(()) };
     let wanted = replace_block(&found.content, "");
     if wanted != found.content {

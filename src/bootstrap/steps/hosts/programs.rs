@@ -10,7 +10,7 @@ mod unpack;
 use super::case::{Case, Found};
 use crate::bootstrap::engine::{Context, StepError};
 
-pub use apt::{add as add_packages, install as install_packages, take as take_packages};
+pub use apt::install as install_packages;
 pub use directory::install as install_files;
 
 /// Programs of Kubernetes, and where they lie when they come from the directory.

@@ -10,7 +10,6 @@ use crate::bootstrap::steps::documents::{
 };
 use crate::bootstrap::steps::etcd::data::{Data, settle};
 use crate::bootstrap::steps::etcd::paths::DATA;
-use crate::bootstrap::steps::monitoring;
 use crate::bootstrap::steps::shared::etc_hosts;
 use crate::bootstrap::transport::{Command, File};
 
@@ -34,8 +33,7 @@ pub(super) fn look(stacked: bool) -> Command {
     let kubeadm = ["kubelet.conf", "admin.conf", "manifests/kube-apiserver.yaml"];
     let kubeadm = kubeadm.into_iter().map(|file| format!("/etc/kubernetes/{file}"));
     let data = stacked.then(|| format!("{DATA}/member"));
-    let others = [monitoring::TRACE.to_owned()].into_iter().chain(data);
-    Command::script(script, kubeadm.chain(OURS.map(str::to_owned)).chain(others))
+    Command::script(script, kubeadm.chain(OURS.map(str::to_owned)).chain(data))
 }
 
 /// Takes a host out of Kubernetes and our files off it. Nobody is asked to remove its etcd member: that
@@ -50,7 +48,6 @@ pub(super) async fn clean(
     data: Data,
 ) -> Result<(), StepError> {
     backup::leave(cx, name).await?;
-    monitoring::leave(cx, name).await?;
     leave::reset_keeping_data(cx, name).await?;
     settle(cx, name, data).await?;
     let transport = cx.host(name)?;

@@ -12,7 +12,6 @@ use crate::bootstrap::engine::{Change, Check, Context, Disruption, Lane, Step, S
 use crate::bootstrap::spec::{Cluster, Host, Role, Topology};
 use crate::bootstrap::steps::etcd;
 use crate::bootstrap::steps::etcd::data::Data;
-use crate::bootstrap::steps::monitoring;
 use crate::bootstrap::steps::shared::Shared;
 
 /// The name of the step.
@@ -37,17 +36,6 @@ fn etcd_hosts(cluster: &Cluster) -> impl Iterator<Item = &Host> {
     cluster.etcd_hosts().filter(|_| cluster.topology == Topology::External)
 }
 
-/// Monitoring off hosts that have nothing else of the cluster; the others lose it when they are reset.
-fn unwatched<'a>(
-    cluster: &'a Cluster,
-    meant: impl Fn(&str) -> bool + 'a,
-) -> impl Iterator<Item = Arc<dyn Step>> + 'a {
-    let hosts = cluster.hosts.iter().filter(|_| cluster.monitoring.enabled);
-    let is_plain = |host: &&Host| !is_node(host) && !host.roles.contains(&Role::Etcd);
-    let hosts = hosts.filter(is_plain).filter(move |host| meant(&host.name));
-    hosts.map(|host| -> Arc<dyn Step> { Arc::new(monitoring::Leave { name: host.name.clone() }) })
-}
-
 /// The steps for the whole cluster. What is on a host beside Kubernetes and etcd stays: programs,
 /// settings of the kernel, and backups.
 pub fn all(shared: &Arc<Shared>, data: Data) -> Vec<Arc<dyn Step>> {
@@ -65,8 +53,7 @@ pub fn all(shared: &Arc<Shared>, data: Data) -> Vec<Arc<dyn Step>> {
         let (name, follows) = (host.name.clone(), nodes().map(step_of).collect());
         Arc::new(etcd::reset::Reset { name, data, needs: Vec::new(), follows })
     };
-    let members = etcd_hosts(cluster).map(of_member);
-    nodes().map(of_node).chain(members).chain(unwatched(cluster, |_| true)).collect()
+    nodes().map(of_node).chain(etcd_hosts(cluster).map(of_member)).collect()
 }
 
 /// The steps by which these hosts leave the cluster: drained, out of etcd if that keeps its quorum, and
@@ -124,8 +111,6 @@ pub async fn some(
         }
     }
     steps.extend(leaving.into_iter().map(|step| -> Arc<dyn Step> { Arc::new(step) }));
-    let is_there = |name: &str| chosen.contains(name) && cx.hosts.contains_key(name);
-    steps.extend(unwatched(&shared.cluster, is_there));
     Ok(steps)
 }
 

@@ -83,8 +83,7 @@ impl Config {
         }
         transport.write(&File::new(PROXY_CA, ca.as_bytes())).await?;
         if credentials::fault(look.certificate.as_deref()).is_some() {
-            let identity =
-                credentials::mint(cx, &via, credentials::USER, &host.name, ca.to_string()).await?;
+            let identity = credentials::mint(cx, &via, &host.name, ca.to_string()).await?;
             transport.write(&shared.documents.kubeconfig(&shared.cluster, &identity)?).await?;
         }
         transport.write(configuration).await?;

@@ -1,6 +1,5 @@
-//! Credentials of ours in the cluster: client certificates that the cluster signs, such as that of a
-//! worker's proxy, which may watch the list of apiservers and nothing else. The key is made here, goes to
-//! its host, and is kept nowhere.
+//! The credentials of a worker's proxy: a client certificate of its own that may watch the list of
+//! apiservers and nothing else. Its key is made here, goes to that worker, and is kept nowhere.
 
 use std::time::Duration;
 
@@ -13,8 +12,8 @@ use crate::bootstrap::engine::{Context, StepError};
 use crate::bootstrap::kubernetes::{Api, expiry, is_ending, kubectl};
 use crate::bootstrap::steps::documents::Identity;
 
-/// The user whom the proxies' rights are bound to.
-pub const USER: &str = "apiproxy";
+/// The user whom the rights are bound to.
+const USER: &str = "apiproxy";
 
 /// A year: what kube-controller-manager signs at most by default. It is renewed by an `apply` in the last
 /// two months.
@@ -38,22 +37,16 @@ pub fn fault(certificate: Option<&str>) -> Option<String> {
     }
 }
 
-/// Has the cluster sign a certificate of this user, for a program of this host.
+/// Has the cluster sign a certificate.
 ///
 /// # Errors
 /// The control plane cannot be reached, or the cluster does not sign.
-pub async fn mint(
-    cx: &Context,
-    via: &str,
-    user: &str,
-    host: &str,
-    ca: String,
-) -> Result<Identity, StepError> {
+pub async fn mint(cx: &Context, via: &str, host: &str, ca: String) -> Result<Identity, StepError> {
     let failed =
         |error: rcgen::Error| StepError::Unverified(format!("no key can be made: {error}"));
     let key = KeyPair::generate().map_err(failed)?;
     let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, user);
+    params.distinguished_name.push(DnType::CommonName, USER);
     let request =
         params.serialize_request(&key).and_then(|request| request.pem()).map_err(failed)?;
     let api = Api::new(cx, via);
@@ -61,7 +54,7 @@ pub async fn mint(
     let manifest = serde_json::json!({
         "apiVersion": "certificates.k8s.io/v1",
         "kind": "CertificateSigningRequest",
-        "metadata": { "generateName": format!("{user}-{host}-") },
+        "metadata": { "generateName": format!("apiproxy-{host}-") },
         "spec": {
             "request": STANDARD.encode(request),
             "signerName": "kubernetes.io/kube-apiserver-client",
@@ -87,6 +80,6 @@ async fn signed(api: &Api<'_>, name: &str) -> Result<String, StepError> {
         sleep(PAUSE).await;
     }
     Err(StepError::Unverified(format!(
-        "no certificate was signed within {TRIES} s; see the log of kube-controller-manager"
+        "no certificate was signed for the proxy within {TRIES} s; see the log of kube-controller-manager"
     )))
 }

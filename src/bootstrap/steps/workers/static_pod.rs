@@ -68,7 +68,7 @@ fn way(
 impl StaticPod {
     fn manifest(&self, look: &Look, generation: u32) -> Result<File, StepError> {
         let image = self.image(look)?;
-        self.0.shared.documents.static_pod(&self.0.shared.cluster, &self.0.host, generation, &image)
+        self.0.shared.documents.static_pod(generation, &image)
     }
 
     /// Named by the program's hash: another program is another image, and another generation.

@@ -213,27 +213,3 @@ pub async fn install(
     bring(cx, host, &repository, true, has_key, requests).await?;
     hold(cx, host, programs.iter().copied()).await
 }
-
-/// Installs packages of the distribution.
-///
-/// # Errors
-/// If the host cannot be reached, has no way to the packages, or programs come from a directory.
-pub async fn add(
-    cx: &Context,
-    cluster: &Cluster,
-    host: &str,
-    names: Vec<String>,
-) -> Result<(), StepError> {
-    let repository = repository(cluster)?;
-    bring(cx, host, &repository, false, true, names).await
-}
-
-/// Takes packages away again, and leaves what others of them keep.
-///
-/// # Errors
-/// If the host cannot be reached, or apt-get complains.
-pub async fn take(cx: &Context, host: &str, names: Vec<String>) -> Result<(), StepError> {
-    let apart = Repository { key_url: String::new(), lists: Vec::new(), arguments: Vec::new() };
-    let words = ["remove".to_owned()].into_iter().chain(names);
-    cx.run(host, &apt_get(&apart, words)).await.map(drop)
-}

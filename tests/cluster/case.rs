@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::machines::{Lab, Machine};
-use super::operator::Operator;
-use super::{Outcome, copy_program, doubles, report, run};
+use crate::common::machines::{Lab, Machine};
+use crate::common::operator::Operator;
+use crate::common::{Outcome, copy_program, doubles, report, run};
 
 /// Makes kubelet say that its pods have a network.
 const NETWORK: &str = "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: { name: network, namespace: kube-system }\nspec:\n  \
@@ -17,25 +17,24 @@ const NETWORK: &str = "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: { name: n
     spec: { containers: [{ name: a, image: a }] }\n";
 
 /// A cluster that is to be made.
-pub struct Case {
-    pub operator: Operator,
+pub(crate) struct Case {
+    pub(crate) operator: Operator,
     machines: BTreeMap<&'static str, Machine>,
 }
 
-/// The part that a machine has by its name: `cp1`, `e1`, `w1`, `m1` to watch, and `s1` as a spare.
+/// The part that a machine has by its name: `cp1`, `e1`, `w1`, and `s1` as a spare.
 fn role(name: &str) -> &'static str {
     match &name[..1] {
         "c" => "controlPlane",
         "e" => "etcd",
         "w" => "worker",
-        "m" => "monitoring",
         _ => "spare",
     }
 }
 
 impl Case {
     /// Boots the machines and writes the file of their cluster.
-    pub fn new<const N: usize>(
+    pub(crate) fn new<const N: usize>(
         lab: &Lab,
         version: &str,
         proxy: &Path,
@@ -79,7 +78,7 @@ impl Case {
     }
 
     /// Puts another version there, and beside what stands for the images of the first.
-    pub fn offer(&self, version: &str) {
+    pub(crate) fn offer(&self, version: &str) {
         self.collect(version);
         self.sum();
         for machine in self.machines.values().filter(|machine| is_plane(machine.name())) {
@@ -102,12 +101,8 @@ impl Case {
     }
 
     /// Puts more lines into the file, before its hosts.
-    pub fn say(&self, more: &str) {
-        self.write_text(&self.text().replace("  hosts:\n", &format!("{more}  hosts:\n")));
-    }
-
-    /// Writes the cluster file.
-    pub fn write_text(&self, text: &str) {
+    pub(crate) fn say(&self, more: &str) {
+        let text = self.text().replace("  hosts:\n", &format!("{more}  hosts:\n"));
         fs::write(self.operator.folder().join("cluster.yaml"), text).unwrap();
     }
 
@@ -119,17 +114,18 @@ impl Case {
     }
 
     /// Puts a machine into the file that is not in it, with any role.
-    pub fn put_in(&self, name: &str, role: &str) {
-        self.write_text(&(self.text() + &self.line(name, role) + "\n"));
+    pub(crate) fn put_in(&self, name: &str, role: &str) {
+        let text = self.text() + &self.line(name, role) + "\n";
+        fs::write(self.operator.folder().join("cluster.yaml"), text).unwrap();
     }
 
     /// The cluster file.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         fs::read_to_string(self.operator.folder().join("cluster.yaml")).unwrap()
     }
 
     /// Takes hosts out of the file.
-    pub fn leave_out(&self, names: &[&str]) {
+    pub(crate) fn leave_out(&self, names: &[&str]) {
         let is_one = |line: &&str| {
             let name =
                 line.trim().strip_prefix("- { name: ").and_then(|rest| rest.split(',').next());
@@ -138,25 +134,25 @@ impl Case {
         let text = self.text();
         let (gone, rest): (Vec<_>, Vec<_>) = text.lines().partition(is_one);
         assert_eq!(gone.len(), names.len(), "{text}");
-        self.write_text(&(rest.join("\n") + "\n"));
+        fs::write(self.operator.folder().join("cluster.yaml"), rest.join("\n") + "\n").unwrap();
     }
 
-    pub fn machine(&self, name: &str) -> &Machine {
+    pub(crate) fn machine(&self, name: &str) -> &Machine {
         &self.machines[name]
     }
 
-    pub fn machines<const N: usize>(&self, names: [&str; N]) -> [&Machine; N] {
+    pub(crate) fn machines<const N: usize>(&self, names: [&str; N]) -> [&Machine; N] {
         names.map(|name| self.machine(name))
     }
 
     /// The machine is gone, with all that is on it.
-    pub fn destroy(&mut self, name: &str) {
+    pub(crate) fn destroy(&mut self, name: &str) {
         self.machines.remove(name).unwrap().destroy();
     }
 
     /// A command of the operator that succeeds; how long it takes is told.
     #[track_caller]
-    pub fn done(&self, words: &[&str]) -> Outcome {
+    pub(crate) fn done(&self, words: &[&str]) -> Outcome {
         let begun = Instant::now();
         let outcome = self.operator.run(words);
         assert_eq!(outcome.code, Some(0), "{}\n{}", outcome.stdout, outcome.stderr);
@@ -166,7 +162,7 @@ impl Case {
 
     /// The same of one that finds nothing to do.
     #[track_caller]
-    pub fn idle(&self, words: &[&str]) -> Duration {
+    pub(crate) fn idle(&self, words: &[&str]) -> Duration {
         let begun = Instant::now();
         let outcome = self.operator.run(words);
         assert_eq!(outcome.code, Some(0), "{}\n{}", outcome.stdout, outcome.stderr);
