@@ -13,8 +13,8 @@ use super::machines::Lab;
 use super::program::{Outcome, outcome_within};
 use super::{Running, command};
 
-/// How long any run may take.
-const PATIENCE: Duration = Duration::from_mins(5);
+/// How long any run may take, where two processors boot a dozen machines.
+const PATIENCE: Duration = Duration::from_mins(8);
 
 /// The operator's machine is this host.
 pub struct Operator {
