@@ -1,6 +1,5 @@
 //! Static programs are linked with code that a serving proxy never runs behind the rest: less of it is
 //! resident (`cargo test --test memory`).
-#![expect(clippy::print_stdout, reason = "cargo reads it there")]
 
 use std::env::var;
 
