@@ -199,7 +199,11 @@ impl Keeper for Bucket {
             read => Label::parse(&read.map_err(|error| error.to_string())?).ok(),
         };
         if found.is_some_and(|found| found.sha256 != label.sha256) {
-            return Err("there is another backup of this name; it is left as it is".to_owned());
+            return Err(
+                "there is another backup of this name, which is left as it is: give each cluster \
+                        a prefix of its own (spec.etcd.backup.s3.prefix)"
+                    .to_owned(),
+            );
         }
         let text = |error: BucketError| error.to_string();
         let mut file =
